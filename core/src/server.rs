@@ -27,7 +27,7 @@ use crate::worker::{Exchange, Globals, GlobalsInit, IoRequest, NewConnectionInfo
 use crate::{REDIS_VERSION, SHARDIS_VERSION};
 use crate::{metrics, modules};
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -89,6 +89,7 @@ fn serve(mut config: Config, executable: &str, is_configured: bool) -> Result<()
     }
     crash::install(SHARDIS_VERSION, config.crash_log_enabled)
         .map_err(|error| format!("Can't install the crash handler: {error}"))?;
+    crash::set_exit_on_panic(config.use_exit_on_panic);
     greet(&config, is_configured);
     let backend = choose_backend(config.io_backend)?;
     let shard_count = match config.shards {
@@ -98,6 +99,9 @@ fn serve(mut config: Config, executable: &str, is_configured: bool) -> Result<()
     config.maxclients = files::raise_open_files_limit(config.maxclients, shard_count)?;
     let tls = configure_tls(&config)?;
     let listeners = listen(&config)?;
+    if config.always_show_logo || is_shown_on_terminal(&config) {
+        log::raw(&logo(&config));
+    }
     // The line by which Redis' own test harness learns the process id, and that clients may connect.
     log::notice(format_args!(
         "Running mode=standalone, port={}. PID: {}",
@@ -180,6 +184,28 @@ fn greet(config: &Config, is_configured: bool) {
     if let Some(warning) = listener::backlog_warning(config.tcp_backlog as i32) {
         log::warning(format_args!("{warning}"));
     }
+}
+
+/// Whether somebody sees the log as it is written.
+fn is_shown_on_terminal(config: &Config) -> bool {
+    !config.syslog_enabled && config.logfile.is_empty() && std::io::stdout().is_terminal()
+}
+
+/// What always-show-logo shows: what runs here.
+fn logo(config: &Config) -> String {
+    let bits = usize::BITS;
+    let (port, pid) = (config.shown_port(), std::process::id());
+    format!(
+        "
+      ____
+     /\\   \\        Shardis {SHARDIS_VERSION}, {bits} bit
+    /  \\___\\
+   /___/\\  /       Running in standalone mode
+   \\  \\ \\/        Port: {port}
+    \\__\\/         PID: {pid}
+
+"
+    )
 }
 
 fn choose_backend(wanted: IoBackend) -> Result<Backend, String> {

@@ -490,7 +490,8 @@ fn not_allowed(name: &str) -> CommandError {
 pub fn waits_for_replies(row: &Command, route: &Route) -> bool {
     match route {
         Route::One(_) => row.has(flag::BLOCKING),
-        Route::Session => !row.has(flag::FAST),
+        // What is under way is judged by who its client was when it was called.
+        Route::Session => !row.has(flag::FAST) || row.has(flag::CHANGES_RIGHTS),
         Route::Many | Route::Every(_) | Route::Watch | Route::Walk { .. } => true,
     }
 }

@@ -56,11 +56,10 @@ pub enum Status {
 pub enum Feature {
     /// There is nothing to configure: the design has no such mechanism, or always does this.
     Design,
-    /// Nothing stands in its way but that it is not written.
-    Unfinished,
     Cluster,
     Tls,
-    Scripts,
+    /// Lua's functions by which a program changes its environment: what a script touches is found out from its text.
+    LuaEnvironments,
     Defragmentation,
 }
 
@@ -69,10 +68,9 @@ impl Feature {
     pub fn absence(self) -> &'static str {
         match self {
             Feature::Design => "no use for some directives",
-            Feature::Unfinished => "no support for some directives",
             Feature::Cluster => "no cluster mode",
             Feature::Tls => "no TLS, because it was built without its feature `tls`",
-            Feature::Scripts => "no scripts",
+            Feature::LuaEnvironments => "no newproxy, setfenv and getfenv in scripts",
             Feature::Defragmentation => "no active defragmentation",
         }
     }
@@ -98,6 +96,8 @@ pub enum SideEffect {
     ProcTitle,
     /// Change what the log takes.
     LogLevel,
+    /// Change how the process ends when it has found a bug.
+    ExitOnPanic,
     /// End the append-only file.
     AppendOnly,
     /// Change the default user's password.
@@ -245,11 +245,10 @@ const FILE: Flags = Flags::VOLATILE;
 
 const LIVE: Status = Status::Live;
 const DESIGN: Status = Status::Inert(Feature::Design);
-const LATER: Status = Status::Inert(Feature::Unfinished);
 const CLUSTER: Status = Status::Inert(Feature::Cluster);
 const TLS: Status = if cfg!(feature = "tls") { LIVE } else { Status::Inert(Feature::Tls) };
 const TLS_PORT: Status = if cfg!(feature = "tls") { LIVE } else { Status::Refused(Feature::Tls) };
-const SCRIPTS: Status = Status::Inert(Feature::Scripts);
+const LUA_ENVIRONMENTS: Status = Status::Inert(Feature::LuaEnvironments);
 const DEFRAGMENTATION: Status = Status::Inert(Feature::Defragmentation);
 
 directives! {
@@ -292,9 +291,10 @@ directives! {
     syslog_facility: SyslogFacility = SyslogFacility::Local0; "syslog-facility", TYPE, IMMUTABLE, LIVE;
     crash_log_enabled: bool = true; "crash-log-enabled", TYPE, NONE, LIVE;
     crash_memcheck_enabled: bool = true; "crash-memcheck-enabled", TYPE, NONE, DESIGN;
-    use_exit_on_panic: bool = false; "use-exit-on-panic", TYPE, HIDDEN, LATER;
+    use_exit_on_panic: bool = false; "use-exit-on-panic", TYPE, HIDDEN, LIVE,
+        effect SideEffect::ExitOnPanic;
     watchdog_period_ms: u32 = 0; "watchdog-period", COUNT, HIDDEN, LIVE;
-    always_show_logo: bool = false; "always-show-logo", TYPE, IMMUTABLE, LATER;
+    always_show_logo: bool = false; "always-show-logo", TYPE, IMMUTABLE, LIVE;
     set_proc_title: bool = true; "set-proc-title", TYPE, IMMUTABLE, LIVE;
     proc_title_template: Text = Text::from("{title} {listen-addr} {server-mode}"); "proc-title-template", TYPE, NONE, LIVE,
         check check::proc_title_template, effect SideEffect::ProcTitle;
@@ -381,7 +381,7 @@ directives! {
         LIVE;
     notify_keyspace_events: NotifyEvents = NotifyEvents::default(); "notify-keyspace-events", TYPE, NONE, LIVE;
     tracking_table_max_keys: u64 = 1_000_000; "tracking-table-max-keys", int(0, I64_MAX), NONE, LIVE;
-    lua_enable_deprecated_api: bool = false; "lua-enable-deprecated-api", TYPE, IMMUTABLE.and(HIDDEN), SCRIPTS;
+    lua_enable_deprecated_api: bool = false; "lua-enable-deprecated-api", TYPE, IMMUTABLE.and(HIDDEN), LUA_ENVIRONMENTS;
     busy_reply_threshold_ms: i64 = 5000; "busy-reply-threshold" | "lua-time-limit", int(0, I64_MAX), NONE, LIVE;
 
     // Persistence.

@@ -7,6 +7,7 @@ use crate::command::docs::Docs;
 use crate::command::handlers::help::reply_help;
 use crate::command::table::{Command, CommandTable, flag};
 use crate::command::{CommandError, CommandResult, args};
+use crate::protocol::Reply;
 use crate::worker::program::{ProgramCtx, ProgramHandler, ProgramKind, Reach};
 use crate::worker::{SessionCtx, SessionHandler};
 
@@ -149,21 +150,26 @@ const LIST: Command =
 
 /// MODULE LIST. Reply: array of maps: name, version, path and arguments. Built-in modules are not shown. O(modules).
 fn list(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    list_loaded(&mut ctx.reply);
+    Ok(())
+}
+
+/// Replies with what MODULE LIST shows.
+pub fn list_loaded(reply: &mut Reply<'_>) {
     let modules = module::loaded();
 
-    ctx.reply.array(modules.len());
+    reply.array(modules.len());
     for module in modules {
-        ctx.reply.map(4);
-        ctx.reply.bulk(b"name");
-        ctx.reply.bulk(module.name().to_bytes());
-        ctx.reply.bulk(b"ver");
-        ctx.reply.integer(module.version().into());
-        ctx.reply.bulk(b"path");
-        ctx.reply.bulk(&module.path);
-        ctx.reply.bulk(b"args");
-        ctx.reply.bulk_array(&module.args);
+        reply.map(4);
+        reply.bulk(b"name");
+        reply.bulk(module.name().to_bytes());
+        reply.bulk(b"ver");
+        reply.integer(module.version().into());
+        reply.bulk(b"path");
+        reply.bulk(&module.path);
+        reply.bulk(b"args");
+        reply.bulk_array(&module.args);
     }
-    Ok(())
 }
 
 const HELP: Command = Command::session("help", 2, &(help as SessionHandler))

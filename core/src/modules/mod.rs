@@ -70,6 +70,6 @@ mod timers;
 mod turn;
 mod users;
 
-pub use commands::COMMANDS;
+pub use commands::{COMMANDS, list_loaded};
 pub use load::{load_configured, load_linked, table_with};
 pub use module::{Module, has_types_that_take_turns, load_support, loaded, owner};

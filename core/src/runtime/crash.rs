@@ -87,6 +87,13 @@ pub fn enter_shard(index: usize) {
     watchdog::enter_shard(index);
 }
 
+/// use-exit-on-panic: a panic ends the process without a signal, and so without a core file.
+static EXITS_ON_PANIC: AtomicBool = AtomicBool::new(false);
+
+pub fn set_exit_on_panic(exits: bool) {
+    EXITS_ON_PANIC.store(exits, Ordering::Relaxed);
+}
+
 /// Reports panics, and, if `crash_log_enabled`, fatal signals. For the main thread, before others are started.
 pub fn install(version: &'static str, crash_log_enabled: bool) -> io::Result<()> {
     let _ = VERSION.set(version);
@@ -192,6 +199,10 @@ fn on_panic(info: &PanicHookInfo<'_>) {
 
     // A shard that is gone would leave a server that answers for some keys only; and unwinding through it would run
     // destructors over a state that was just found to be wrong.
+    if EXITS_ON_PANIC.load(Ordering::Relaxed) {
+        // SAFETY: _exit takes no pointers. What is to be done at a regular end would meet that state, too.
+        unsafe { libc::_exit(1) };
+    }
     let _ = signals::handle(libc::SIGABRT, libc::SIG_DFL, 0);
     std::process::abort();
 }

@@ -7,6 +7,7 @@ use crate::command::args;
 use crate::command::docs::Docs;
 use crate::command::table::{Command, acl, flag};
 use crate::command::{CommandError, CommandResult, Ctx};
+use crate::modules::list_loaded;
 use crate::protocol::number::parse_i64;
 use crate::protocol::{Argv, Resp};
 use crate::session::session;
@@ -212,6 +213,7 @@ fn hello(ctx: &mut SessionCtx<'_>) -> CommandResult {
         client.resp = resp;
     }
     let (id, resp) = (client.id, client.resp);
+    let role = if ctx.worker.globals.link.is_replica() { "replica" } else { "master" };
 
     let reply = &mut ctx.reply;
     reply.resp = resp;
@@ -228,12 +230,12 @@ fn hello(ctx: &mut SessionCtx<'_>) -> CommandResult {
     });
     reply.bulk(b"id");
     reply.integer(id as i64);
-    for (field, value) in [("mode", "standalone"), ("role", "master")] {
+    for (field, value) in [("mode", "standalone"), ("role", role)] {
         reply.bulk(field.as_bytes());
         reply.bulk(value.as_bytes());
     }
     reply.bulk(b"modules");
-    reply.empty_array();
+    list_loaded(reply);
     Ok(())
 }
 
@@ -267,7 +269,7 @@ fn quit(ctx: &mut SessionCtx<'_>) -> CommandResult {
 }
 
 const RESET: Command = session("reset", 1, &(reset as SessionHandler))
-    .flags(ANYTIME | flag::RUNS_IN_MULTI | flag::WHEN_SUBSCRIBED)
+    .flags(ANYTIME | flag::RUNS_IN_MULTI | flag::WHEN_SUBSCRIBED | flag::CHANGES_RIGHTS)
     .acl(acl::CONNECTION)
     .constant_time()
     .docs(

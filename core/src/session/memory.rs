@@ -164,8 +164,15 @@ const DOCTOR: Command = session("doctor", 2, &(doctor as SessionHandler)).consta
 /// MEMORY DOCTOR. Reply: text for people. O(1).
 fn doctor(ctx: &mut SessionCtx<'_>) -> CommandResult {
     ctx.worker.publish();
-    let figures = MemoryFigures::take(ctx.worker.globals);
-    ctx.reply.verbatim("txt", diagnosis(&figures).as_bytes());
+    let globals = ctx.worker.globals;
+    let replicas = globals.stream.replica_count() as u64;
+    let counts = Counts {
+        clients: globals.sum(|shard| shard.clients.get()).saturating_sub(replicas),
+        replicas,
+        scripts: globals.scripts.scripts.len() as u64,
+    };
+    let figures = MemoryFigures::take(globals);
+    ctx.reply.verbatim("txt", diagnosis(&figures, &counts).as_bytes());
     Ok(())
 }
 
@@ -173,8 +180,20 @@ fn doctor(ctx: &mut SessionCtx<'_>) -> CommandResult {
 const DIAGNOSIS_BYTES_MIN: u64 = 5 << 20;
 /// Differences below this are no trouble, whatever the ratio.
 const WASTE_BYTES_MIN: i64 = 10 << 20;
+/// So much is usual: of the buffers for replicas, and of those of a client on average; and so many cached scripts.
+const REPLICA_BUFFERS_MAX: u64 = 10 << 20;
+const CLIENT_BYTES_MAX: u64 = 200 << 10;
+const SCRIPTS_MAX: u64 = 1000;
 
-fn diagnosis(figures: &MemoryFigures) -> String {
+/// How many there are.
+struct Counts {
+    /// Without replicas.
+    clients: u64,
+    replicas: u64,
+    scripts: u64,
+}
+
+fn diagnosis(figures: &MemoryFigures, counts: &Counts) -> String {
     if figures.used < DIAGNOSIS_BYTES_MIN {
         return "There is too little data in this server for a diagnosis: the fixed costs of the process outweigh it.\n"
             .to_string();
@@ -202,6 +221,24 @@ fn diagnosis(figures: &MemoryFigures) -> String {
     }
     if figures.rss_overhead_ratio() > 1.1 && figures.rss_overhead_bytes() > WASTE_BYTES_MIN {
         findings.push("Process: more than 10% of its memory is not the allocator's.");
+    }
+    if counts.replicas > 0 && figures.clients_slaves > REPLICA_BUFFERS_MAX {
+        findings.push(
+            "Replicas: more than 10 MB wait to be sent to replicas, so one of them may be too slow, or its network. INFO \
+             shows how far each is behind, and CLIENT LIST its output.",
+        );
+    }
+    if figures.clients.checked_div(counts.clients).is_some_and(|bytes| bytes > CLIENT_BYTES_MAX) {
+        findings.push(
+            "Clients: their buffers take more than 200 KB a client on average. They may read more slowly than they are sent \
+             messages or replies, or send very long pipelines. CLIENT LIST shows which.",
+        );
+    }
+    if counts.scripts > SCRIPTS_MAX {
+        findings.push(
+            "Scripts: more than 1000 are cached. They may be generated instead of taking what differs as KEYS and ARGV. \
+             SCRIPT FLUSH removes them.",
+        );
     }
     if findings.is_empty() {
         return "No trouble with memory was found.\n".to_string();
@@ -288,10 +325,32 @@ mod tests {
 
     #[test]
     fn the_doctor_finds_what_is_wrong_and_nothing_else() {
+        let counts = Counts { clients: 10, replicas: 2, scripts: 1000 };
+        let diagnosis = |figures: &MemoryFigures| diagnosis(figures, &counts);
         assert!(diagnosis(&figures(1 << 20, 1 << 24)).starts_with("There is too little data"));
         assert_eq!(diagnosis(&figures(100 << 20, 101 << 20)), "No trouble with memory was found.\n");
         let fragmented = diagnosis(&figures(100 << 20, 200 << 20));
         assert!(fragmented.contains("Fragmentation:") && fragmented.contains("Process:"), "{fragmented}");
         assert!(!fragmented.contains("Peak:"), "{fragmented}");
+    }
+
+    #[test]
+    fn the_doctor_looks_at_replicas_clients_and_scripts() {
+        const LIMITS: (u64, u64, u64) = (10 << 20, 10 * (200 << 10), 1000);
+        let found = |clients_slaves, clients, replicas, scripts| {
+            let figures = MemoryFigures { clients_slaves, clients, ..figures(100 << 20, 101 << 20) };
+            let told = diagnosis(&figures, &Counts { clients: 10, replicas, scripts });
+            ["Replicas:", "Clients:", "Scripts:"].map(|name| told.contains(name))
+        };
+        let (buffers, clients, scripts) = LIMITS;
+        assert_eq!(found(buffers, clients, 1, scripts), [false; 3]);
+        assert_eq!(found(buffers + 1, clients, 1, scripts), [true, false, false]);
+        assert_eq!(found(buffers + 1, clients, 0, scripts), [false; 3]);
+        // The average is rounded down.
+        assert_eq!(found(buffers, clients + 9, 1, scripts), [false; 3]);
+        assert_eq!(found(buffers, clients + 10, 1, scripts), [false, true, false]);
+        assert_eq!(found(buffers, clients, 1, scripts + 1), [false, false, true]);
+        let nobody = Counts { clients: 0, replicas: 0, scripts: 0 };
+        assert!(diagnosis(&figures(100 << 20, 101 << 20), &nobody).starts_with("No trouble"));
     }
 }

@@ -360,15 +360,6 @@ pub struct NewConnection {
     pub is_server: bool,
 }
 
-/// A command that waits for a lock, with everything it needs to run later.
-pub struct ParkedCommand {
-    /// The shard of its client.
-    pub home: usize,
-    pub reply_id: ReplyId,
-    pub call: Call,
-    pub args: OwnedArgv,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

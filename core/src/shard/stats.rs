@@ -186,6 +186,8 @@ shard_stats! {
     commands_remote,
     input_bytes,
     output_bytes,
+    /// What of the output was for replicas.
+    repl_output_bytes,
     keyspace_hits,
     keyspace_misses,
     expired_keys,
@@ -264,6 +266,10 @@ shard_stats! {
     ops_per_sec,
     input_bytes_per_sec,
     output_bytes_per_sec,
+    repl_input_bytes_per_sec,
+    repl_output_bytes_per_sec,
+    /// What the buffers of output take from which replicas are served.
+    replica_output_bytes,
     /// Replicas that were synchronized in full, those that went on from where they were, and those that wanted to and could not.
     sync_full,
     sync_partial_ok,
@@ -361,6 +367,7 @@ impl ShardStats {
             &self.commands_remote,
             &self.input_bytes,
             &self.output_bytes,
+            &self.repl_output_bytes,
             &self.keyspace_hits,
             &self.keyspace_misses,
             &self.expired_keys,

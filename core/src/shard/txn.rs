@@ -270,6 +270,8 @@ pub struct Plan {
     /// The transaction may run: on all shards so far the watched keys are unchanged and, if it is a coalesced pipeline,
     /// no client is blocked on a key that it changes.
     pub may_run: bool,
+    /// The version of the users by which it was judged. `None`: it is not judged again.
+    pub users_version: Option<u64>,
     /// It is a coalesced pipeline. A client blocked on a key that it changes would have to be served between its
     /// commands, so in that case it is refused.
     pub is_coalesced: bool,
@@ -364,6 +366,18 @@ pub enum Outcome {
     Entries(Box<CheckedOutEntries>),
     /// The transaction may not run (see [`Plan::may_run`]): nothing was done on any shard, and it is over.
     Refused,
+    /// It may not run yet, because the users have changed: nothing was done on any shard, and it starts anew.
+    UsersChanged,
+}
+
+/// What becomes of a transaction at its lock point.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LockPoint {
+    Run,
+    /// See [`Outcome::Refused`].
+    Refused,
+    /// See [`Outcome::UsersChanged`].
+    UsersChanged,
 }
 
 /// A call of a program that was sent to the shard of its declared keys, where it turned out that it may touch others.
@@ -394,10 +408,10 @@ pub enum TxnMessage {
     /// The wide transaction has ended, or home's last stage: release its locks. `pieces`: how many pieces its effects have; 0: no shard records
     /// them.
     End { id: TxnId, pieces: u32 },
-    /// All locks are held: do your share of the first stage or, without `may_run`, release your locks. `pieces`: how
+    /// All locks are held: do your share of the first stage or, unless it is to run, release your locks. `pieces`: how
     /// many pieces the effects have; 0: no shard records them. `done`, to home alone: the share that the sender has
     /// done.
-    Go { id: TxnId, may_run: bool, pieces: u32, done: Option<(usize, Outcome)> },
+    Go { id: TxnId, lock_point: LockPoint, pieces: u32, done: Option<(usize, Outcome)> },
     /// Do this, and release your locks afterwards unless `keeps_locks`.
     Step { id: TxnId, work: Work, keeps_locks: bool },
     /// Shard `shard` has done its share.

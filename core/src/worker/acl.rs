@@ -9,7 +9,10 @@
 //! A request is judged at home, when it is about to run: for an EXEC, that is all its commands at one moment, and those that
 //! are not allowed any more are replaced by their error. But a command of it may change what those behind it may do (AUTH):
 //! these are judged when it has run. Programs are judged where they run, each call by the users of the moment in which their
-//! slice began. A blocked client whose user may not call its command any more gets an error.
+//! slice began. A blocked client whose user may not call its command any more gets an error. What waits for locks on a shard is
+//! judged again when it has them, by what has become of the user that its client was when it was called; so are the commands of
+//! an EXEC. A transaction over several shards whose locks are granted when the users have changed goes back home, where it is
+//! judged again, and starts anew.
 
 use super::Worker;
 use super::connection::StallReason;
@@ -18,6 +21,7 @@ use crate::call::{AclContext, ClientId, Forbidden, RefusedCall};
 use crate::client::CommandQueue;
 use crate::command::admission::{Denied, Refusal};
 use crate::command::docs::Docs;
+use crate::command::queue::Queue;
 use crate::command::table::{Command, CommandEntry, flag};
 use crate::command::{Call, CommandError, CommandResult, Ctx};
 use crate::protocol::{Argv, OwnedArgv};
@@ -80,7 +84,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl AclGlobals {
     #[inline]
-    fn version(&self) -> u64 {
+    pub(super) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }
 
@@ -110,7 +114,8 @@ impl AclGlobals {
 
     /// The user of a program's client, if it may not do everything.
     fn restricted_user_of(&self, call: &Call) -> Option<Arc<User>> {
-        if !self.has_restricted.load(Ordering::Acquire) {
+        // A user that has been removed is none of the users, and its clients may do nothing.
+        if !call.has_named_user && !self.has_restricted.load(Ordering::Acquire) {
             return None;
         }
         let user = self.user_of(call);
@@ -140,6 +145,15 @@ impl AclGlobals {
     /// The user of this name.
     pub fn user(&self, name: &[u8]) -> Option<Arc<User>> {
         self.users().1.get(name).cloned()
+    }
+
+    /// What has become of a user, if it may not do everything.
+    fn restricted_now(&self, user: &User) -> Option<Arc<User>> {
+        match self.current(user) {
+            Some(now) if now.is_unrestricted() => None,
+            Some(now) => Some(now),
+            None => Some(Arc::new(User::nobody())),
+        }
     }
 
     /// What has become of a user.
@@ -465,34 +479,47 @@ impl Worker {
     /// `refusals`: of the first commands; the others are not replaced.
     #[cold]
     fn replace_refused(&mut self, at: usize, refusals: Vec<Option<Refusal>>) {
-        let (shards, db_count) = (self.shards(), self.shard.db_count());
-        let mut new = self.take_command_queue();
         let Some(old) = self.connections[at].as_deref_mut().and_then(|it| it.client.multi.take()) else {
             return;
         };
+        let errors = old.queue.calls().zip(refusals).map(|((call, args), refusal)| {
+            let entry = self.table.entry(call.command);
+            refusal.map(|refusal| self.error_in_exec(at, entry, args, refusal))
+        });
+        let errors = errors.collect();
+        let new = self.with_errors(old, errors);
+        if let Some(connection) = self.connections[at].as_deref_mut() {
+            connection.client.multi = Some(new);
+        }
+    }
+
+    /// Replaces queued commands by their errors. `errors`: of the first commands; the others are not replaced.
+    fn with_errors(
+        &mut self,
+        old: Box<CommandQueue>,
+        errors: Vec<Option<CommandError>>,
+    ) -> Box<CommandQueue> {
+        let (shards, db_count) = (self.shards(), self.shard.db_count());
+        let mut new = self.take_command_queue();
         let refuse = self.table.hidden(REFUSED_NAME);
         new.db = old.queue.commands().first().map_or(0, |queued| queued.call.db);
-        let mut refusals = refusals.into_iter();
+        let mut errors = errors.into_iter();
         for (call, args) in old.queue.calls() {
             let entry = self.table.entry(call.command);
-            let Some(refusal) = refusals.next().flatten() else {
+            let Some(error) = errors.next().flatten() else {
                 new.add(self.table, entry, entry.row.flags, call, args, None, shards);
                 if let Some(selects) = entry.row.selects {
                     new.db = selects(args, db_count).unwrap_or(new.db);
                 }
                 continue;
             };
-            let error = self.error_in_exec(at, entry, args, refusal);
-            let call = Call { command: refuse.id, hash: 0, hashed_arg: 0, ..*call };
-            let args = OwnedArgv::from_slices(&[REFUSED_NAME.as_bytes(), error.as_bytes()]);
+            let (call, args) = self.call_refused(call, &error);
             new.add(self.table, refuse, refuse.row.flags, &call, args.as_argv(), None, shards);
         }
         let CommandQueue { has_failed, flags, .. } = *old;
         (new.has_failed, new.flags) = (has_failed, flags);
         self.give_command_queue(old);
-        if let Some(connection) = self.connections[at].as_deref_mut() {
-            connection.client.multi = Some(new);
-        }
+        new
     }
 
     /// While an EXEC runs: whether a command of it may be called by the connection's user, which has changed, or may have.
@@ -524,17 +551,136 @@ impl Worker {
             Refusal::Paused | Refusal::Subscribed => unreachable!("rights do not depend on the rest"),
         };
         self.log_denied_request(at, entry, args, denied, AclContext::Multi, EXEC_LEN_BYTES);
-        let reason = match denied.what {
-            Forbidden::Command | Forbidden::Auth => "no permission to execute the command or subcommand",
-            Forbidden::Key => "no permission to touch the specified keys",
-            Forbidden::Channel => {
-                "no permission to access one of the channels used as arguments to the command"
-            }
+        denied_in_exec(denied)
+    }
+}
+
+/// What a queued command is told that is not allowed any more.
+fn denied_in_exec(denied: Denied) -> CommandError {
+    let reason = match denied.what {
+        Forbidden::Command | Forbidden::Auth => "no permission to execute the command or subcommand",
+        Forbidden::Key => "no permission to touch the specified keys",
+        Forbidden::Channel => "no permission to access one of the channels used as arguments to the command",
+    };
+    CommandError::new(format!(
+        "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. This command \
+         is no longer allowed for the following reason: {reason}"
+    ))
+}
+
+// What has waited for locks.
+impl Worker {
+    /// A command has waited for locks. Whether its client's user, as it was when the wait began, may not call it any more:
+    /// records that, and returns the error. `home`: the shard of its client.
+    pub(super) fn refusal_after_wait(
+        &mut self,
+        user: &User,
+        call: &Call,
+        home: usize,
+        entry: &CommandEntry,
+        args: Argv<'_>,
+    ) -> Option<CommandError> {
+        let now = self.restricted_after_wait(user, call)?;
+        let called = entry.stands_for.map_or(entry, |id| self.table.entry(id));
+        // What the server has put in the place of a request has its rights.
+        if called.row.is_hidden {
+            return None;
+        }
+        let denied = match self.check_rights_of(&now, called, args).err()? {
+            Refusal::Denied(denied) => denied,
+            Refusal::Error(error) => return Some(error),
+            Refusal::Paused | Refusal::Subscribed => unreachable!("rights do not depend on the rest"),
         };
-        CommandError::new(format!(
-            "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. This \
-             command is no longer allowed for the following reason: {reason}"
-        ))
+        self.note_denied_after_wait(user, call, home, called, args, denied, AclContext::TopLevel);
+        Some(denied.error(&called.full_name))
+    }
+
+    /// The user by whose rights a command that has waited is judged, if it may not do everything.
+    fn restricted_after_wait(&self, user: &User, call: &Call) -> Option<Arc<User>> {
+        // What the server itself repeats is not judged.
+        if call.client == 0 { None } else { self.globals.acl.restricted_now(user) }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the caller has found out all of it")]
+    fn note_denied_after_wait(
+        &mut self,
+        user: &User,
+        call: &Call,
+        home: usize,
+        entry: &CommandEntry,
+        args: Argv<'_>,
+        denied: Denied,
+        context: AclContext,
+    ) {
+        let (what, object, user) = (denied.what, object_of(entry, args, denied), user.name.clone());
+        self.note_refused(home, RefusedCall { client: call.client, context, user, what, object });
+    }
+
+    /// An EXEC has waited for locks: replaces those of its commands by their errors that are not allowed any more.
+    pub(super) fn without_refused(&mut self, user: &User, home: usize, exec: &Call, queue: Queue) -> Queue {
+        let Some(now) = self.restricted_after_wait(user, exec) else { return queue };
+        let mut new = Queue::default();
+        for (queued, args) in queue.iter() {
+            let entry = self.table.entry(queued.call.command);
+            match self.refusal_in_exec_after_wait(&now, exec, home, entry, args) {
+                None => new.push_args(queued.call, queued.place, args),
+                Some(error) => {
+                    let (call, args) = self.call_refused(&queued.call, &error);
+                    new.push_args(call, queued.place, args.as_argv());
+                }
+            }
+        }
+        new
+    }
+
+    /// The same of an EXEC over several shards.
+    pub(super) fn without_refused_at_home(
+        &mut self,
+        user: &User,
+        exec: &Call,
+        old: Box<CommandQueue>,
+    ) -> Box<CommandQueue> {
+        let Some(now) = self.restricted_after_wait(user, exec) else { return old };
+        let mut errors = Vec::new();
+        for (call, args) in old.queue.calls() {
+            let entry = self.table.entry(call.command);
+            errors.push(self.refusal_in_exec_after_wait(&now, exec, self.shard.index, entry, args));
+            // Those behind it are judged when it has run.
+            if may_change_rights(entry) {
+                break;
+            }
+        }
+        if errors.iter().all(Option::is_none) { old } else { self.with_errors(old, errors) }
+    }
+
+    /// A queued command has waited for locks. Whether its client's user may not call it any more: records that, and returns the
+    /// error.
+    pub(super) fn refusal_in_exec_after_wait(
+        &mut self,
+        user: &User,
+        exec: &Call,
+        home: usize,
+        entry: &CommandEntry,
+        args: Argv<'_>,
+    ) -> Option<CommandError> {
+        let now = self.restricted_after_wait(user, exec)?;
+        // A hidden one was replaced before.
+        let refusal = if entry.row.is_hidden { None } else { self.check_rights_of(&now, entry, args).err() };
+        match refusal? {
+            Refusal::Denied(denied) => {
+                self.note_denied_after_wait(user, exec, home, entry, args, denied, AclContext::Multi);
+                Some(denied_in_exec(denied))
+            }
+            Refusal::Error(error) => Some(error),
+            Refusal::Paused | Refusal::Subscribed => unreachable!("rights do not depend on the rest"),
+        }
+    }
+
+    /// What takes the place of a queued command that is not allowed any more.
+    pub(super) fn call_refused(&self, queued: &Call, error: &CommandError) -> (Call, OwnedArgv) {
+        let refuse = self.table.hidden(REFUSED_NAME);
+        let call = Call { command: refuse.id, hash: 0, hashed_arg: 0, ..*queued };
+        (call, OwnedArgv::from_slices(&[REFUSED_NAME.as_bytes(), error.as_bytes()]))
     }
 }
 

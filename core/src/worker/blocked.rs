@@ -6,18 +6,19 @@ use super::connection::{Connection, StallReason};
 use super::pipeline::Flow;
 use super::program::{Hold, HoldEnd, KEY_WAITS, WaitForKeys};
 use super::run::{Invocation, ReplyTo, Started};
+use super::transact::ParkedCommand;
 use crate::client::ClientId;
 use crate::command::admission::Refusal;
 use crate::command::error::code_of;
 use crate::command::table::{CommandEntry, CommandId, flag};
-use crate::command::{Call, Ctx, keys};
+use crate::command::{Call, CommandError, Ctx, keys};
 use crate::protocol::reply::Reply;
 use crate::protocol::{Argv, OwnedArgv};
 use crate::shard::blocking::{
     BlockRequest, NewWait, Next, OfferId, ReadReplies, TimeoutReply, Verdict, Wait, WaitId, WaitMessage,
 };
 use crate::shard::lock::{KeyLock, LockRequestId, LockSet};
-use crate::shard::message::{Message, ParkedCommand, ReplyId};
+use crate::shard::message::{Message, ReplyId};
 use crate::shard::slot::shard_of;
 use ahash::AHashMap;
 use smallvec::SmallVec;
@@ -323,10 +324,29 @@ impl Worker {
         CheckedOutRun { has_replied: false, waits: CheckedOutWaits(waits.collect()) }
     }
 
+    /// A command that has waited for its locks is not allowed any more.
+    #[cold]
+    fn refuse_parked(
+        &mut self,
+        lock_request: LockRequestId,
+        entry: &CommandEntry,
+        home: usize,
+        reply_id: ReplyId,
+        error: &CommandError,
+    ) {
+        self.give_up_token_of(lock_request);
+        self.count_refused(entry, error);
+        self.answer(home, reply_id, &[b"-", error.as_bytes(), b"\r\n"].concat());
+    }
+
     /// Runs a command that has waited for its locks. Returns whether these are to be released.
     pub(super) fn run_parked(&mut self, lock_request: LockRequestId, command: ParkedCommand) -> bool {
-        let ParkedCommand { home, reply_id, call, args } = command;
+        let ParkedCommand { home, reply_id, call, args, user } = command;
         let entry = self.table.entry(call.command);
+        if let Some(error) = self.refusal_after_wait(&user, &call, home, entry, args.as_argv()) {
+            self.refuse_parked(lock_request, entry, home, reply_id, &error);
+            return true;
+        }
         let conn = if home == self.shard.index { self.connection_of(reply_id) } else { None };
         let command = Invocation::new(entry, &call, args.as_argv(), conn);
         let mut reply = self.pools.take_buffer();

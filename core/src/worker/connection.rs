@@ -185,6 +185,8 @@ pub struct Connection {
     pub(super) sending_bytes: usize,
     /// The capacity of their buffer.
     pub(super) sending_capacity: usize,
+    /// By how much the buffers of its output have grown for invalidations that it has not got yet.
+    pub(super) invalidation_bytes: usize,
     pub(super) pending: VecDeque<PendingReply>,
     /// The complete replies in `pending`, in the order in which they came, and some that were moved to `out` already. A
     /// buffer from the worker's pool while there are any.
@@ -248,6 +250,7 @@ impl Connection {
             held: Vec::new(),
             sending_bytes: 0,
             sending_capacity: 0,
+            invalidation_bytes: 0,
             pending: VecDeque::new(),
             ready: Vec::new(),
             ready_bytes: 0,
@@ -352,6 +355,11 @@ impl Connection {
         self.out.len() + self.sending_bytes + self.ready_bytes
     }
 
+    /// The capacity of the buffers of its output.
+    pub(super) fn output_capacity_bytes(&self) -> usize {
+        self.out.capacity() + self.sending_capacity + self.ready.capacity()
+    }
+
     /// Bytes of replies that could be sent and were not sent yet.
     pub(super) fn unsent_len_bytes(&self) -> usize {
         self.out.len() + self.sending_bytes
@@ -377,7 +385,7 @@ impl Connection {
     /// Memory of the connection and its buffers. As in Redis it has room for its usual replies also where it has none to
     /// send, and for the whole of a big argument from the beginning.
     pub fn memory_bytes(&self) -> usize {
-        let output_bytes = self.out.capacity() + self.sending_capacity + self.ready.capacity();
+        let output_bytes = self.output_capacity_bytes();
         std::mem::size_of::<Connection>()
             + self.arg_end_bytes.max(self.query.capacity())
             + output_bytes.max(self.reply_buffer_bytes + self.output_list_bytes())
@@ -498,10 +506,12 @@ impl Connection {
 
     /// Adds a message that is no reply behind all replies whose commands may have read anything. The client gets it whatever
     /// CLIENT REPLY says.
-    pub(super) fn push_behind_reads(&mut self, reads_later: bool, message: &[u8]) {
+    pub(super) fn push_behind_reads(&mut self, reads_later: bool, message: &[u8], spare: &mut Vec<Vec<u8>>) {
         if self.place_behind_reads(reads_later) == self.first_pending_place() {
+            self.make_output_room(spare);
             self.out.extend_from_slice(message);
         } else {
+            self.make_ready_room(spare);
             self.queue_ready(message);
         }
     }

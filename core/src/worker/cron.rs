@@ -57,6 +57,8 @@ pub(super) struct Cron {
     ops: Rate,
     input: Rate,
     output: Rate,
+    repl_input: Rate,
+    repl_output: Rate,
 }
 
 /// A counter's increase per second, averaged over the last samples.
@@ -233,6 +235,13 @@ impl Worker {
         stats.ops_per_sec.set(self.cron.ops.sample(stats.commands_processed.get(), elapsed_ms));
         stats.input_bytes_per_sec.set(self.cron.input.sample(stats.input_bytes.get(), elapsed_ms));
         stats.output_bytes_per_sec.set(self.cron.output.sample(stats.output_bytes.get(), elapsed_ms));
+        let repl_output = self.cron.repl_output.sample(stats.repl_output_bytes.get(), elapsed_ms);
+        stats.repl_output_bytes_per_sec.set(repl_output);
+        // What comes from a master is counted once for all shards.
+        if self.shard.index == 0 {
+            let bytes = self.globals.link.input_bytes();
+            stats.repl_input_bytes_per_sec.set(self.cron.repl_input.sample(bytes, elapsed_ms));
+        }
     }
 
     /// Looks at a share of the connections, so that each is visited once a second: closes idle ones and shrinks unused
@@ -297,6 +306,7 @@ impl Worker {
         self.shard.stats.set_used_memory(used);
         let counted = if self.shard.config.has_maxmemory() { self.counted_memory() } else { used };
         self.shard.stats.set_counted_memory(counted);
+        self.shard.stats.replica_output_bytes.set(self.replica_output_bytes());
         let (script_vm_bytes, function_vm_bytes) = self.scripts.vm_bytes();
         self.shard.stats.script_vm_bytes.set(script_vm_bytes as u64);
         self.shard.stats.function_vm_bytes.set(function_vm_bytes as u64);

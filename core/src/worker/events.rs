@@ -98,6 +98,9 @@ impl Events for Worker {
         let connection = self.connections[at].as_deref_mut().expect("it is current");
         connection.client.output_total_bytes += connection.sending_bytes as u64;
         self.shard.stats.output_bytes.add(connection.sending_bytes as u64);
+        if connection.client.is_replica() {
+            self.shard.stats.repl_output_bytes.add(connection.sending_bytes as u64);
+        }
         (connection.sending_bytes, connection.sending_capacity) = (0, 0);
         connection.earlier_output_bytes = connection.earlier_output_bytes.min(connection.output_len_bytes());
         if !connection.out.is_empty() {
@@ -105,6 +108,7 @@ impl Events for Worker {
         } else if connection.close_after_reply && connection.pending.is_empty() {
             self.close_now(at);
         }
+        self.note_sent_buffer(at, buf.capacity());
         self.release_output_stall(at);
         self.pools.give_buffer(buf);
         self.client_memory.touch(at);

@@ -141,8 +141,17 @@ impl Worker {
 
     /// What this shard uses now, of what counts.
     pub(super) fn counted_memory(&self) -> i64 {
-        let not_counted = self.shard.free_bytes() + self.shard.bytes_not_counted_for_eviction();
+        let not_counted = self.shard.free_bytes()
+            + self.shard.bytes_not_counted_for_eviction()
+            + self.output_not_counted_for_eviction();
         self.time.clock.thread_allocated_bytes() - not_counted as i64
+    }
+
+    /// What output takes that does not count: what is on its way to replicas, which evicted keys add to, as they do to the
+    /// invalidations for clients that track.
+    #[inline]
+    fn output_not_counted_for_eviction(&self) -> u64 {
+        self.replica_output_bytes() + self.invalidation_bytes()
     }
 
     /// What shards were asked to free and have not freed yet. To be read before what they use: they publish that first.

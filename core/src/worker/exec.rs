@@ -138,7 +138,7 @@ impl Worker {
                 if watches {
                     keys.extend(self.shard.observers.watch().locks(client));
                 }
-                self.shard.locks.is_in_the_way(keys, client)
+                self.shard.locks.is_in_the_way(keys, client) || self.must_run_in_turn(client)
             }
         };
         conflicts.then_some(locks)
@@ -151,7 +151,8 @@ impl Worker {
             let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
             let reply_id = connection.await_reply(at);
             let home = self.shard.index;
-            let parked = ParkedQueue { home, reply_id, call: *call, queue: multi.queue, watches };
+            let user = self.globals.acl.user_of(call);
+            let parked = ParkedQueue { home, reply_id, call: *call, queue: multi.queue, watches, user };
             self.park_queue(locks, parked);
             return if self.stall_in_order(at) { Flow::Stop } else { Flow::Next };
         }
@@ -359,7 +360,8 @@ impl Worker {
             for (place, (call, args)) in batch.calls(commands).enumerate() {
                 queue.push_args(*call, place as u32, args);
             }
-            let parked = ParkedQueue { home: from, reply_id: *reply_id, call: *call, queue, watches };
+            let user = self.globals.acl.user_of(call);
+            let parked = ParkedQueue { home: from, reply_id: *reply_id, call: *call, queue, watches, user };
             self.park_queue(locks, parked);
             return false;
         }

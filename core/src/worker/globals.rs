@@ -451,6 +451,12 @@ impl Globals {
         self.aof.queued_bytes() + snapshot_bytes + self.stream.backlog.excess_bytes()
     }
 
+    /// The same with what is on its way to replicas. In [`counted_memory_without`](Self::counted_memory_without), each shard has left
+    /// that out itself.
+    pub fn all_bytes_not_counted_for_eviction(&self) -> u64 {
+        self.bytes_not_counted_for_eviction() + self.sum(|stats| stats.replica_output_bytes.get())
+    }
+
     /// What all shards but one, and other threads, use of what counts for eviction, in bytes. May be less than that while effects
     /// are on their way to the append-only file, but not more.
     pub fn counted_memory_without(&self, shard: usize) -> i64 {

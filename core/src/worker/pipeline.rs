@@ -682,7 +682,8 @@ impl Worker {
         entry.row.has(flag::PUBSUB) || self.program_may_publish(entry, argv)
     }
 
-    /// Whether a request comes to its shard behind all those of its connection whose replies are pending.
+    /// Whether a request comes to its shard behind all those of its connection whose replies are pending. If one of them waits
+    /// there for locks, it waits behind that: see [`must_run_in_turn`](Self::must_run_in_turn).
     fn is_behind_pending(&self, at: usize, route: &Route) -> bool {
         let awaited = self.connections[at].as_deref().and_then(|connection| connection.awaits_only);
         matches!(route, Route::One(shard) if awaited == Some(*shard) && *shard != self.shard.index)

@@ -9,7 +9,7 @@
 
 use super::connection::StallReason;
 use super::pipeline::Flow;
-use super::transact::merge;
+use super::transact::{ParkedCommand, merge};
 use super::{SessionCtx, SessionHandler, Worker};
 use crate::client::ClientId;
 use crate::command::admission::{Measures, ProgramKind};
@@ -21,7 +21,7 @@ use crate::protocol::{Argv, OwnedArgv};
 use crate::runtime::{crash, log};
 use crate::shard::blocking::BlockRequest;
 use crate::shard::lock::LockSet;
-use crate::shard::message::{ParkedCommand, ReplyId};
+use crate::shard::message::ReplyId;
 use crate::worker::divergence::{self, Sender};
 use crate::worker::latency::event;
 
@@ -109,9 +109,18 @@ impl Worker {
         let conflicts = match &locks {
             // SCAN must not miss a key that is checked out to another shard at the moment.
             LockSet::Whole => true,
-            LockSet::Keys(keys) => !keys.is_empty() && self.shard.locks.is_in_the_way(keys, client),
+            LockSet::Keys(keys) => {
+                !keys.is_empty() && self.shard.locks.is_in_the_way(keys, client)
+                    || self.must_run_in_turn(client)
+            }
         };
         conflicts.then_some(locks)
+    }
+
+    /// Whether a client's command must not run now, although its keys are free: an earlier one of the same client waits for locks, and
+    /// whoever is told what they do would hear of this one first.
+    pub(super) fn must_run_in_turn(&self, client: ClientId) -> bool {
+        self.is_observed() && self.shard.locks.awaits_unit_of(client)
     }
 
     /// Runs a command as a unit; if its keys are locked, parks it until its own locks are granted. The caller has
@@ -125,7 +134,8 @@ impl Worker {
         if let Some(locks) = self.locks_in_the_way(command.entry, command.args, command.call.client) {
             let (home, reply_id) = self.place_of_reply(command, to);
             let args = OwnedArgv::from_argv(command.args);
-            self.park(locks, ParkedCommand { home, reply_id, call: *command.call, args });
+            let user = self.globals.acl.user_of(command.call);
+            self.park(locks, ParkedCommand { home, reply_id, call: *command.call, args, user });
             return Started::Later;
         }
         self.run_unit(command, to, out)

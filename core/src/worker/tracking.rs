@@ -28,6 +28,8 @@ pub(super) struct Trackers {
     connections: BTreeSet<usize>,
     /// Those that hold invalidations back for other clients.
     holding: BTreeSet<usize>,
+    /// The sum of [`Connection::invalidation_bytes`].
+    invalidation_bytes: u64,
     /// How many turns in a row have not dropped enough keys.
     limit_turns: usize,
 }
@@ -70,6 +72,7 @@ impl Worker {
     /// The same for a connection that ends: nothing of it is left to be sent.
     pub(super) fn drop_tracking(&mut self, at: usize) {
         self.end_tracking(at);
+        self.note_sent_buffer(at, usize::MAX);
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
         self.trackers.holding.remove(&at);
         for held in std::mem::take(&mut connection.redirects) {
@@ -285,9 +288,29 @@ impl Worker {
         let reads_later = self.reads_later(at);
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
         if connection.takes_messages() {
-            connection.make_ready_room(&mut self.pools.buffers);
-            connection.push_behind_reads(reads_later, message);
+            let before_bytes = connection.output_capacity_bytes();
+            connection.push_behind_reads(reads_later, message, &mut self.pools.buffers);
+            let grown_bytes = connection.output_capacity_bytes().saturating_sub(before_bytes);
+            connection.invalidation_bytes += grown_bytes;
+            self.trackers.invalidation_bytes += grown_bytes as u64;
             self.mark_dirty(at);
+        }
+    }
+
+    /// By how much the buffers of output have grown for invalidations that have not been sent.
+    pub(super) fn invalidation_bytes(&self) -> u64 {
+        self.trackers.invalidation_bytes
+    }
+
+    /// A connection has sent a buffer of so many bytes.
+    #[inline]
+    pub(super) fn note_sent_buffer(&mut self, at: usize, capacity_bytes: usize) {
+        let Some(connection) = self.connections[at].as_deref_mut() else { return };
+        if connection.invalidation_bytes > 0 {
+            let is_all = connection.output_len_bytes() == 0;
+            let gone = connection.invalidation_bytes.min(if is_all { usize::MAX } else { capacity_bytes });
+            connection.invalidation_bytes -= gone;
+            self.trackers.invalidation_bytes -= gone as u64;
         }
     }
 

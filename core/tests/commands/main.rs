@@ -24,6 +24,7 @@ mod monitor;
 mod object;
 mod program;
 mod pubsub;
+mod rights;
 mod script;
 mod session;
 mod set;

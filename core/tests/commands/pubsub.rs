@@ -389,6 +389,62 @@ fn events_of_a_pipeline_come_in_its_order() {
     assert_eq!(events(&server.heard_by(listener)), expected);
 }
 
+/// The first command waits for a transaction over several shards; the keys of the others are on the same shard, and free. In one
+/// Redis, what a client sends first is done first, and that is how listeners hear of it.
+#[test]
+fn what_waits_for_a_lock_is_told_before_what_its_client_has_sent_behind_it() {
+    for listen in [None, Some("PSUBSCRIBE __key*"), Some("MONITOR")] {
+        let mut server = Server::new(3);
+        let (listener, client, other, reader) =
+            (server.join(1), server.client, server.join(2), server.join(0));
+        server.expect(&[("CONFIG SET notify-keyspace-events E$", "+OK")]);
+        // The keys with the tag `b` are on shard 0, `c` is on shard 1, and the client is on shard 2.
+        (0..3).filter(|&to| to != 0).for_each(|to| server.cluster.hold(0, to));
+        server.cluster.request(other, &["MSET", "{b}1", "1", "c", "1"]);
+        server.cluster.settle();
+        (1..3).for_each(|to| server.cluster.release(0, to));
+        server.cluster.hold(0, 1);
+        if let Some(words) = listen {
+            server.call_as(listener, words);
+            server.heard_by(listener);
+        }
+        let requests: &[&[&str]] = &[
+            &["INCR", "{b}1"],
+            &["SET", "{b}2", "x"],
+            &["MULTI"],
+            &["SET", "{b}3", "x"],
+            &["EXEC"],
+            &["APPEND", "{b}4", "x"],
+        ];
+        for request in requests {
+            server.cluster.request(client, request);
+        }
+        server.cluster.settle();
+        let read = server.call_as(reader, "MGET {b}2 {b}3 {b}4");
+        let values = format!("*3\r\n{}", "$1\r\nx\r\n".repeat(3));
+        let expected = if listen.is_none() { values.as_str() } else { "" };
+        assert_eq!(read, expected, "{listen:?}");
+        server.heard_by(listener);
+
+        server.cluster.release(0, 1);
+
+        let heard = server.heard_by(listener);
+        assert_eq!(server.heard_by(client), ":2\r\n+OK\r\n+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n:1\r\n");
+        let heard: Vec<&str> = match listen {
+            None => continue,
+            Some("MONITOR") => heard
+                .lines()
+                .filter(|line| ["\"INCR\"", "\"SET\"", "\"APPEND\""].iter().any(|name| line.contains(name)))
+                .filter_map(|line| line.split(['{', '}']).nth(2))
+                .collect(),
+            Some(_) => heard.lines().filter_map(|line| line.strip_prefix("{b}")).collect(),
+        };
+        let heard: String = heard.concat().chars().filter(char::is_ascii_digit).collect();
+        assert!(heard.ends_with("1234"), "{listen:?}: {heard}");
+        assert!(server.cluster.is_at_rest());
+    }
+}
+
 /// A transaction with commands over the session, or over all shards, among those over keys.
 #[test]
 fn what_a_transaction_in_several_stages_does_is_published_in_its_order() {

@@ -236,6 +236,44 @@ fn a_script_has_the_rights_of_its_client_on_every_shard() {
     }
 }
 
+/// It is suspended again and again, and other clients are served meanwhile.
+#[test]
+fn a_script_that_is_under_way_loses_the_rights_that_its_user_loses() {
+    let script = "local calls = 0
+                  local reply
+                  repeat
+                      reply = redis.pcall('HGETALL', KEYS[1])
+                      calls = calls + 1
+                  until reply.err or calls == 100000000
+                  redis.pcall('SET', KEYS[1], calls)
+                  return reply.err or 'it was never refused'";
+    for setup in SETUPS {
+        let server = Server::start(setup);
+        let mut admin = server.connect();
+        ok(&mut admin, "CONFIG SET busy-reply-threshold 0");
+        for change in ["ACL SETUSER u -hgetall -set", "ACL SETUSER u -hgetall", "ACL DELUSER u"] {
+            call(&mut admin, "DEL k");
+            ok(&mut admin, "ACL SETUSER u on nopass ~* +@all");
+            let mut client = server.connect();
+            ok(&mut client, "AUTH u any");
+            client.request(&[b"EVAL", script.as_bytes(), b"1", b"k"]);
+            wait_until("it runs", || {
+                let clients = call(&mut admin, "CLIENT LIST");
+                clients.lines().any(|line| line.contains(" user=u ") && line.contains(" cmd=eval "))
+            });
+            assert!(call(&mut admin, change).starts_with([':', '+']));
+            if change.contains("DELUSER") {
+                assert_eq!(client.rest(), b"");
+            } else {
+                let reply = String::from_utf8(client.reply()).unwrap();
+                assert!(reply.contains("The user executing the script can't run this command"), "{reply}");
+            }
+            let has_set = change == "ACL SETUSER u -hgetall";
+            assert_eq!(call(&mut admin, "EXISTS k"), format!(":{}\r\n", u8::from(has_set)), "{change}");
+        }
+    }
+}
+
 #[test]
 fn a_file_is_loaded_as_a_whole_or_not_at_all() {
     let path = std::env::temp_dir().join(format!("shardis-{}.acl", std::process::id()));

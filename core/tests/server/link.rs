@@ -126,6 +126,62 @@ fn a_chain_of_replicas_has_the_same_data() {
     }
 }
 
+#[test]
+fn hello_says_whether_the_server_is_a_replica() {
+    let role = |client: &mut Connection| {
+        let hello = client.call(&["HELLO", "2"]);
+        hello.split("\r\n").skip_while(|word| *word != "role").nth(2).map(str::to_owned)
+    };
+    for setup in [ONE, FOUR] {
+        let (first, second) = (Node::ours("hello-master", setup), Node::ours("hello-replica", setup));
+        let (mut master, mut replica) = (first.connect(), second.connect());
+        assert_eq!(role(&mut replica).as_deref(), Some("master"));
+        second.follow(&first);
+        assert_eq!(role(&mut replica).as_deref(), Some("replica"), "{setup:?}");
+        assert_eq!(role(&mut master).as_deref(), Some("master"));
+        assert_eq!(replica.call(&["REPLICAOF", "NO", "ONE"]), "+OK\r\n");
+        assert_eq!(role(&mut replica).as_deref(), Some("master"));
+    }
+}
+
+/// By both sides.
+#[test]
+fn what_goes_over_the_link_is_counted_as_bytes_of_replication() {
+    const LEN: usize = 300_000;
+    let figure = |client: &mut Connection, name: &str| -> usize {
+        client.info("stats", &format!("total_net_{name}_bytes")).parse().expect("a number")
+    };
+    for setup in [ONE, FOUR] {
+        let (first, second) = (Node::ours("master", setup), Node::ours("replica", setup));
+        let (mut master, mut replica) = (first.connect(), second.connect());
+        second.follow(&first);
+        wait_until("the link is up", || is_up(&mut replica));
+        for client in [&mut master, &mut replica] {
+            assert_eq!(client.call(&["CONFIG", "RESETSTAT"]), "+OK\r\n");
+        }
+        assert_eq!(master.call(&["SET", "key", &"x".repeat(LEN)]), "+OK\r\n");
+        wait_until_alike(&mut master, &mut replica, &format!("{setup:?}"));
+        wait_until("it is counted", || figure(&mut master, "repl_output") >= LEN);
+        for (of_master, name) in [(true, "repl_output"), (false, "repl_input"), (false, "input")] {
+            let client = if of_master { &mut master } else { &mut replica };
+            // That the replica runs it is counted nowhere.
+            let bytes = figure(client, name);
+            assert!((LEN..2 * LEN).contains(&bytes), "{setup:?}, {name}: {bytes}");
+        }
+        assert!(figure(&mut master, "output") >= LEN);
+        assert_eq!((figure(&mut master, "repl_input"), figure(&mut replica, "repl_output")), (0, 0));
+        for (name, of_master) in
+            [("instantaneous_output_repl_kbps", true), ("instantaneous_input_repl_kbps", false)]
+        {
+            wait_until(name, || {
+                master.call(&["SET", "key", &"x".repeat(LEN)]);
+                let client = if of_master { &mut master } else { &mut replica };
+                client.info("stats", name) != "0.00"
+            });
+        }
+    }
+}
+
 /// After a promotion the other replica goes on with the new master, without a full synchronization, and so does the old master.
 #[test]
 fn a_replica_that_is_promoted_continues_the_history() {

@@ -65,7 +65,10 @@ fn a_c_module_is_loaded_runs_its_commands_and_is_unloaded() {
         let mut client = server.connect();
         expect(&mut client, &["MODULE", "LIST"], "*0\r\n");
         expect(&mut client, &["MODULE", "LOAD", path], "+OK\r\n");
-        assert!(client.call(&["MODULE", "LIST"]).contains("probe"));
+        let list = client.call(&["MODULE", "LIST"]);
+        assert!(list.contains("probe"));
+        let hello = client.call(&["HELLO", "2"]);
+        assert!(hello.ends_with(&format!("$7\r\nmodules\r\n{list}")), "{hello}");
         expect(&mut client, &["PROBE.PING"], "+PONG\r\n");
         expect(
             &mut client,

@@ -19,6 +19,36 @@ fn sigterm_and_sigint_end_the_server_in_order() {
 }
 
 #[test]
+fn a_panic_ends_the_server_by_a_signal_or_as_use_exit_on_panic_says() {
+    for setup in SETUPS {
+        for options in [&[][..], &["--use-exit-on-panic", "yes"]] {
+            for change in [None, Some("no"), Some("yes")] {
+                let mut server = Server::start_with(setup, options);
+                let mut client = server.connect();
+                if let Some(exits) = change {
+                    assert_eq!(client.call(&["CONFIG", "SET", "use-exit-on-panic", exits]), "+OK\r\n");
+                }
+                client.request(&[b"DEBUG", b"PANIC"]);
+                let exits = change.unwrap_or(if options.is_empty() { "no" } else { "yes" });
+                assert_eq!(server.wait(), (exits == "yes").then_some(1), "{options:?}, {change:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_log_has_the_logo_if_it_is_wanted_and_says_what_scripts_do_not_get() {
+    let options = ["--always-show-logo", "yes", "--lua-enable-deprecated-api", "yes"];
+    let mut server = Server::spawn(SETUPS[0], free_port(), &options);
+    let warning = server.wait_for_line("lua-enable-deprecated-api");
+    assert!(warning.contains("no newproxy, setfenv and getfenv in scripts"), "{warning}");
+    server.wait_for_line("Running in standalone mode");
+    server.wait_for_line(&format!("Port: {}", server.port));
+    server.wait_for_line(&format!("PID: {}", server.pid()));
+    server.wait_for_line("Ready to accept");
+}
+
+#[test]
 fn a_killed_server_leaves_its_port_free_for_the_next_one() {
     for setup in SETUPS {
         let mut server = Server::start(setup);

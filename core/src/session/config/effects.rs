@@ -4,7 +4,7 @@ use crate::config::{Config, SideEffect, Why, expand_proc_title};
 use crate::runtime::host;
 use crate::runtime::listener::{ListenError, Wanted};
 use crate::runtime::tls::Tls;
-use crate::runtime::{files, listener, log, title};
+use crate::runtime::{crash, files, listener, log, title};
 use crate::shard::message::Listeners;
 use crate::worker::Worker;
 use crate::worker::aof::Aof;
@@ -24,6 +24,10 @@ pub fn apply(worker: &mut Worker, effect: SideEffect, from: &Config, to: &mut Co
         }
         SideEffect::LogLevel => {
             log::set_level(to.loglevel.into());
+            Ok(())
+        }
+        SideEffect::ExitOnPanic => {
+            crash::set_exit_on_panic(to.use_exit_on_panic);
             Ok(())
         }
         SideEffect::DefaultPassword => {

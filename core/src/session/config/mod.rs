@@ -112,6 +112,7 @@ const RESETSTAT: Command = session("resetstat", 2, &(resetstat as SessionHandler
 fn resetstat(ctx: &mut SessionCtx<'_>) -> CommandResult {
     ctx.worker.shard.stats.reset();
     ctx.worker.globals.scripts.scripts.reset_evicted();
+    ctx.worker.globals.link.reset_input_bytes();
     ctx.reply.ok();
     Ok(())
 }

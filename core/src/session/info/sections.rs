@@ -139,7 +139,7 @@ pub fn memory(source: &Source<'_>, lines: &mut Lines) {
     lines.field("rss_overhead_bytes", figures.rss_overhead_bytes());
     lines.field("mem_fragmentation_ratio", format_args!("{:.2}", figures.total_ratio()));
     lines.field("mem_fragmentation_bytes", figures.total_bytes());
-    lines.field("mem_not_counted_for_evict", source.globals.bytes_not_counted_for_eviction());
+    lines.field("mem_not_counted_for_evict", source.globals.all_bytes_not_counted_for_eviction());
     lines.field("mem_replication_backlog", figures.replication_backlog);
     lines.field("mem_total_replication_buffers", figures.replication_buffers());
     lines.field("mem_clients_slaves", figures.clients_slaves);
@@ -272,12 +272,19 @@ pub fn stats(source: &Source<'_>, lines: &mut Lines) {
     lines.field("total_connections_received", source.sum(|shard| shard.connections_received.get()));
     lines.field("total_commands_processed", source.sum(|shard| shard.commands_processed.get()));
     lines.field("instantaneous_ops_per_sec", source.sum(|shard| shard.ops_per_sec.get()));
-    lines.field("total_net_input_bytes", source.sum(|shard| shard.input_bytes.get()));
+    // As in Redis, the totals have what is of replication among them.
+    let (repl_input, repl_input_rate) =
+        (source.globals.link.input_bytes(), source.sum(|shard| shard.repl_input_bytes_per_sec.get()));
+    lines.field("total_net_input_bytes", source.sum(|shard| shard.input_bytes.get()) + repl_input);
     lines.field("total_net_output_bytes", source.sum(|shard| shard.output_bytes.get()));
-    lines.fixed(&[("total_net_repl_input_bytes", 0), ("total_net_repl_output_bytes", 0)]);
-    lines.field("instantaneous_input_kbps", kib(source.sum(|shard| shard.input_bytes_per_sec.get())));
+    lines.field("total_net_repl_input_bytes", repl_input);
+    lines.field("total_net_repl_output_bytes", source.sum(|shard| shard.repl_output_bytes.get()));
+    let input_rate = source.sum(|shard| shard.input_bytes_per_sec.get());
+    lines.field("instantaneous_input_kbps", kib(input_rate + repl_input_rate));
     lines.field("instantaneous_output_kbps", kib(source.sum(|shard| shard.output_bytes_per_sec.get())));
-    lines.fixed(&[("instantaneous_input_repl_kbps", "0.00"), ("instantaneous_output_repl_kbps", "0.00")]);
+    let repl_output_rate = source.sum(|shard| shard.repl_output_bytes_per_sec.get());
+    lines.field("instantaneous_input_repl_kbps", kib(repl_input_rate));
+    lines.field("instantaneous_output_repl_kbps", kib(repl_output_rate));
     lines.field("rejected_connections", source.sum(|shard| shard.rejected_connections.get()));
     lines.field("sync_full", source.sum(|shard| shard.sync_full.get()));
     lines.field("sync_partial_ok", source.sum(|shard| shard.sync_partial_ok.get()));

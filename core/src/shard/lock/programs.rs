@@ -8,7 +8,9 @@
 //! A request may be marked later, when its owner is suspended ([`LockTable::mark`]). The requests that wait behind it
 //! then are sent outside ([`LockEvent::Away`]).
 //!
-//! Commands of one client keep their order: one that waits outside is followed there by all later ones of its client.
+//! Commands of one client keep their order: one that waits outside is followed there by all later ones of its client. In the
+//! lines, later ones over other keys go ahead, unless they are *in turn*: each request of a unit also wants a lock that is its
+//! client's, shared, or exclusively if it is in turn.
 //!
 //! The holder of the token ([`token`](crate::shard::token)) asks with priority: plans' requests that are not granted in whole
 //! are sent outside. It waits for the commands and EXECs of this shard that stand in its lines, or for one of these that wants
@@ -140,6 +142,24 @@ impl LockTable {
     /// is.
     pub fn is_in_the_way(&self, keys: &[KeyLock], client: ClientId) -> bool {
         self.conflicts(keys) || self.is_client_outside(Owner::Unit(client))
+    }
+
+    /// Whether an earlier command or EXEC of the same client waits, or has waited and is about to run.
+    pub fn awaits_unit_of(&self, client: ClientId) -> bool {
+        self.keys.contains_key(&client_lock(client)) || self.is_client_outside(Owner::Unit(client))
+    }
+
+    /// Queues a request of a unit. `in_turn`: it is granted after all earlier ones of its client.
+    pub fn request_by_unit(
+        &mut self,
+        mut set: LockSet,
+        client: ClientId,
+        in_turn: bool,
+    ) -> (LockRequestId, Grant) {
+        if let LockSet::Keys(keys) = &mut set {
+            keys.push(KeyLock { id: client_lock(client), exclusive: in_turn });
+        }
+        self.request_by(set, Owner::Unit(client))
     }
 
     /// Whether an earlier request of the same client waits outside.
@@ -570,6 +590,12 @@ impl LockTable {
     pub fn take_events(&mut self) -> Vec<LockEvent> {
         std::mem::take(&mut self.events)
     }
+}
+
+/// The lock of a client, among those of keys. If a key has this hash, some requests wait that need not.
+fn client_lock(client: ClientId) -> u64 {
+    // The table uses the highest bits of a hash, and the lowest.
+    client.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32) ^ client
 }
 
 impl Outside {

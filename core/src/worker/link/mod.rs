@@ -244,9 +244,14 @@ impl LinkGlobals {
         self.read_offset.load(Ordering::Relaxed)
     }
 
-    /// How many bytes have come from masters.
+    /// How many bytes have come from masters since the last CONFIG RESETSTAT.
     pub fn input_bytes(&self) -> u64 {
         self.input_bytes.load(Ordering::Relaxed)
+    }
+
+    /// CONFIG RESETSTAT.
+    pub fn reset_input_bytes(&self) {
+        self.input_bytes.store(0, Ordering::Relaxed);
     }
 
     fn set_socket(&self, socket: Option<Arc<Outgoing>>) {

@@ -442,6 +442,15 @@ impl Worker {
         }
     }
 
+    /// What the buffers of output take from which this shard's replicas are served.
+    pub(in crate::worker) fn replica_output_bytes(&self) -> u64 {
+        let of_replica = |local: &LocalReplica| {
+            let connection = self.connections[local.at as usize].as_deref();
+            connection.map_or(0, |connection| connection.output_capacity_bytes() as u64)
+        };
+        self.stream.replicas.iter().map(of_replica).sum()
+    }
+
     /// The stream cannot be read on: disconnects the replicas of this shard that have begun to. Returns how many they were.
     pub fn cut_replicas(&mut self) -> u64 {
         let begun = self.stream.replicas.iter().filter(|local| local.phase != Phase::Waits);

@@ -9,7 +9,7 @@ use crate::shard::effects::PieceId;
 use crate::shard::lock::programs::{Grant, MEETINGS_WITH_TOKEN_MAX, Owner};
 use crate::shard::lock::{KeyLock, LockRequestId, LockSet};
 use crate::shard::message::Message;
-use crate::shard::txn::{Outcome, PartOfWide, Participant, Plan, TxnId, TxnMessage, Work};
+use crate::shard::txn::{LockPoint, Outcome, PartOfWide, Participant, Plan, TxnId, TxnMessage, Work};
 
 /// Whether a client is blocked on one of the keys that a transaction locks exclusively.
 fn is_any_awaited(keys: &[KeyLock], blocking: &Blocking) -> bool {
@@ -215,9 +215,10 @@ impl Worker {
                 self.send(shard, Message::Txn(TxnMessage::Lock(plan)));
             }
             None => {
-                let pieces = self.announce(&plan);
-                let outcome = self.go(plan.id, plan.may_run, pieces);
-                self.answer_home(&plan, pieces, outcome);
+                let lock_point = self.decide_lock_point(&plan);
+                let pieces = self.announce(&plan, lock_point);
+                let outcome = self.go(plan.id, lock_point, pieces);
+                self.answer_home(&plan, lock_point, pieces, outcome);
             }
         }
     }
@@ -226,13 +227,15 @@ impl Worker {
     /// before anything else runs here, so, as for any command of this shard alone, there is no need to lock the keys.
     fn run_at_once(&mut self, mut plan: Box<Plan>, participant: Participant, keys: &[KeyLock]) {
         self.ask_watches(&mut plan, &participant);
-        if participant.watches {
+        plan.may_run &= !(plan.is_coalesced && is_any_awaited(keys, &self.shard.blocking));
+        let lock_point = self.decide_lock_point(&plan);
+        if participant.watches && lock_point != LockPoint::UsersChanged {
             self.shard.observers.change_watch(|watch| watch.remove(plan.client));
         }
-        plan.may_run &= !(plan.is_coalesced && is_any_awaited(keys, &self.shard.blocking));
-        let pieces = self.announce(&plan);
+        let pieces = self.announce(&plan, lock_point);
         let outcome = match participant.work {
-            Work::Run(mut shard_batch) if plan.may_run => {
+            _ if lock_point == LockPoint::UsersChanged => Outcome::UsersChanged,
+            Work::Run(mut shard_batch) if lock_point == LockPoint::Run => {
                 self.run_share(plan.id, &mut shard_batch, pieces != 0);
                 if pieces != 0 {
                     self.end_piece(PieceId { txn: plan.id, over_checked_out: false }, pieces);
@@ -241,33 +244,33 @@ impl Worker {
             }
             _ => Outcome::Refused,
         };
-        self.answer_home(&plan, pieces, outcome);
+        self.answer_home(&plan, lock_point, pieces, outcome);
     }
 
     /// The lock point: tells all other shards but home to begin. Returns how many pieces the effects have; 0: they are
     /// not recorded.
-    fn announce(&mut self, plan: &Plan) -> u32 {
-        let (id, may_run) = (plan.id, plan.may_run);
+    fn announce(&mut self, plan: &Plan, lock_point: LockPoint) -> u32 {
+        let id = plan.id;
         if plan.has_token && plan.wide == PartOfWide::No {
             self.return_token_of_plan();
         }
         // Those of a call are recorded if those of its transaction are.
         let is_recorded = plan.wide.call().is_some() || self.shard.effects.is_on();
-        let pieces = if may_run && is_recorded { plan.pieces } else { 0 };
+        let pieces = if lock_point == LockPoint::Run && is_recorded { plan.pieces } else { 0 };
         for shard in plan.shards.iter().map(|&shard| usize::from(shard)) {
             if shard != self.shard.index && shard != id.home as usize {
-                self.send(shard, Message::Txn(TxnMessage::Go { id, may_run, pieces, done: None }));
+                self.send(shard, Message::Txn(TxnMessage::Go { id, lock_point, pieces, done: None }));
             }
         }
         pieces
     }
 
     /// The last shard has done its share: tells home of the lock point and of the outcome in one message.
-    fn answer_home(&mut self, plan: &Plan, pieces: u32, outcome: Outcome) {
-        let (id, may_run, home) = (plan.id, plan.may_run, plan.id.home as usize);
+    fn answer_home(&mut self, plan: &Plan, lock_point: LockPoint, pieces: u32, outcome: Outcome) {
+        let (id, home) = (plan.id, plan.id.home as usize);
         if home != self.shard.index && plan.shards.contains(&(home as u16)) {
             let done = Some((self.shard.index, outcome));
-            self.send(home, Message::Txn(TxnMessage::Go { id, may_run, pieces, done }));
+            self.send(home, Message::Txn(TxnMessage::Go { id, lock_point, pieces, done }));
         } else {
             if home == self.shard.index {
                 self.note_pieces(id, pieces);

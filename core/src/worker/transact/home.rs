@@ -63,7 +63,9 @@ fn take_outcomes(txn: &mut HomeTxn) -> (ShardBatches, Vec<Vec<Option<MovedEntry>
                 (checked_out.ran, checked_out.entries)
             }
             Some(Outcome::Nothing) | None => (None, Vec::new()),
-            Some(Outcome::Refused) => unreachable!("nothing of a refused transaction runs"),
+            Some(Outcome::Refused | Outcome::UsersChanged) => {
+                unreachable!("nothing of a refused transaction runs")
+            }
         };
         shard_batches.push(shard_batch);
         if txn.stage.kind == StageKind::CheckOut {
@@ -96,6 +98,10 @@ impl Worker {
             return;
         }
         let mut txn = self.transact.home.remove(&id.number).expect("it was there just now");
+        if txn.outcomes.iter().any(|outcome| matches!(outcome, Some(Outcome::UsersChanged))) {
+            self.begin_anew(id, *txn);
+            return;
+        }
         if txn.outcomes.iter().any(|outcome| matches!(outcome, Some(Outcome::Refused))) {
             if txn.is_coalesced {
                 self.fall_back_to_serial(*txn);
@@ -732,6 +738,7 @@ impl Worker {
 
     /// Starts the next command or EXEC of a serial fallback. After the last one, sends the replies.
     pub(super) fn run_serially(&mut self, reply_id: ReplyId, mut behind: Box<SerialFallback>) {
+        self.refuse_next_serially(reply_id, &mut behind);
         let first = behind.next;
         if first == behind.multi.queue.len() {
             self.fulfil(reply_id, &behind.reply);
@@ -750,9 +757,15 @@ impl Worker {
         }
         let mut multi = self.take_command_queue();
         for at in first..behind.next {
+            let refused = if block.is_some() { self.refusal_serially(reply_id, &behind, at) } else { None };
             let (queued, args) = (behind.multi.queue.commands()[at], behind.multi.queue.args(at));
-            multi.queue.push_args(queued.call, (at - first) as u32, args);
-            multi.routes.add(self.table.entry(queued.call.command), args, None, self.shards());
+            let refused = refused.map(|error| self.call_refused(&queued.call, &error));
+            let (call, args) = match &refused {
+                Some((call, args)) => (*call, args.as_argv()),
+                None => (queued.call, args),
+            };
+            multi.queue.push_args(call, (at - first) as u32, args);
+            multi.routes.add(self.table.entry(call.command), args, None, self.shards());
         }
         multi.routes.check_out_overlapping(&multi.queue, self.shard.shard_count);
         let blocks = block.map(|block| Block { first: 0, ..block }).into_iter().collect();

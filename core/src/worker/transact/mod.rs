@@ -8,16 +8,19 @@ mod home;
 mod merge;
 mod participant;
 mod refuse;
+mod rights;
 mod stage;
 mod wide;
 mod yielding;
 
 pub(super) use merge::merge;
+pub(super) use rights::ParkedCommand;
 pub(super) use wide::{CallPlace, WideCaller};
 
 use super::Worker;
 use super::connection::StallReason;
 use super::program::Hold;
+use crate::acl::User;
 use crate::client::{ClientId, CommandQueue, WatchedShards};
 use crate::command::keys::KeyPositions;
 use crate::command::placement::{Need, Placement, Shards, add_check_out_keys};
@@ -29,7 +32,7 @@ use crate::pubsub::OpenMessages;
 use crate::shard::blocking::OfferId;
 use crate::shard::checkout::MovedEntry;
 use crate::shard::lock::LockRequestId;
-use crate::shard::message::{Message, ParkedCommand, ReplyId};
+use crate::shard::message::{Message, ReplyId};
 use crate::shard::token::Token;
 use crate::shard::txn::{
     CallOf, CheckOut, CheckedOutKey, Outcome, PartOfWide, Participant, Plan, ShardBatch, TxnId, TxnMessage,
@@ -39,6 +42,7 @@ use ahash::{AHashMap, AHashSet};
 use smallvec::SmallVec;
 use stage::{Lists, Stage, StageKind};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use wide::{Wide, WideStart};
 
 /// The state of a transaction at its home.
@@ -84,6 +88,8 @@ struct HomeTxn {
     started_at_ticks: u64,
     /// For a blocked command: the key that was offered to it.
     offer: Option<OfferId>,
+    /// The shards on which its client watches keys up to the lock point.
+    watching: WatchedShards,
     /// How often it has given back its locks and started anew.
     restarts: u64,
     /// It is a program that has not run, and is to be placed again as a wide one.
@@ -195,6 +201,8 @@ pub(super) struct ParkedQueue {
     pub(super) queue: Queue,
     /// The client watches keys on this shard.
     pub(super) watches: bool,
+    /// See [`ParkedCommand`].
+    pub(super) user: Arc<User>,
 }
 
 /// What waits in the lock table.
@@ -387,16 +395,7 @@ impl Worker {
     /// Starts a queue of commands. Their replies are sent one after the other, or, for EXEC, as an array.
     pub(super) fn begin(&mut self, at: usize, mut start: Start, watching: &[u16]) {
         self.gather(&mut start);
-        let mut needs = start.multi.routes.needs(self.table, &start.multi.queue, self.shard.shard_count);
-        // A program in an EXEC may call a module's, which opens keys of the only shard without locking them.
-        if self.shard.shard_count == 1
-            && start.wide == PartOfWide::Beginning
-            && self.has_programs_of_modules()
-        {
-            needs[0].whole = true;
-        }
-        watching.iter().for_each(|&shard| needs[usize::from(shard)].takes_part = true);
-        needs[self.shard.index].takes_part |= self.last_session_write(&start.multi).is_some();
+        let needs = self.needs_of(&start, watching);
         let reply_id = self.stall_for_transaction(at, start.multi.has_session);
         // Earlier commands of this connection must arrive at the shards before the transaction does.
         self.flush_batches();
@@ -447,6 +446,8 @@ impl Worker {
         offer: Option<OfferId>,
     ) -> TxnId {
         let (client, wide) = (start.call.client, start.wide);
+        // A blocked client has its rights looked at when a key is offered to it.
+        let users_version = self.version_to_judge_by(reply_id, &start).filter(|_| offer.is_none());
         // Commands without keys, as a coalesced pipeline may have one behind another that runs alone, run at home.
         if !needs.iter().any(|need| need.takes_part) {
             needs[self.shard.index].takes_part = true;
@@ -457,6 +458,7 @@ impl Worker {
             self.shard.stats.count_transaction(shards.len());
         }
         let (id, works) = self.register(reply_id, start, shards.clone(), offer);
+        self.transact.home.get_mut(&id.number).expect("it is registered").watching = watching.into();
         let txn = &self.transact.home[&id.number];
         let pieces = match wide {
             PartOfWide::Call(call) => u32::from(call.is_recorded),
@@ -484,6 +486,7 @@ impl Worker {
             next: 0,
             is_home_ahead: false,
             may_run: true,
+            users_version,
             is_coalesced,
             pieces,
             offer,
@@ -552,6 +555,7 @@ impl Worker {
             ran_nanos: 0,
             started_at_ticks: self.time.ticks,
             offer,
+            watching: WatchedShards::new(),
             restarts: 0,
             is_misplaced: false,
             waits: false,
@@ -656,11 +660,11 @@ impl Worker {
             TxnMessage::Restarted { id } => self.count_restart(id),
             TxnMessage::Mark { id } => self.mark_participant(id),
             TxnMessage::End { id, pieces } => self.end_participant(id, pieces),
-            TxnMessage::Go { id, may_run, pieces, done } => {
+            TxnMessage::Go { id, lock_point, pieces, done } => {
                 if done.is_some() {
                     self.note_pieces(id, pieces);
                 }
-                let outcome = self.go(id, may_run, pieces);
+                let outcome = self.go(id, lock_point, pieces);
                 self.done(id, outcome);
                 if let Some((shard, outcome)) = done {
                     self.collect(id, shard, outcome);

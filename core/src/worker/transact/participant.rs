@@ -8,11 +8,11 @@ use super::{ParkedCommand, ParkedQueue, Waiter};
 use crate::client::ClientId;
 use crate::pubsub::OpenMessages;
 use crate::shard::effects::PieceId;
-use crate::shard::lock::programs::{Grant, Owner};
+use crate::shard::lock::programs::Grant;
 use crate::shard::lock::{LockRequestId, LockSet};
 use crate::shard::message::Message;
 use crate::shard::txn::{
-    CallOf, CheckIn, CheckOut, CheckedOutEntries, Outcome, ShardBatch, TxnId, TxnMessage, Work,
+    CallOf, CheckIn, CheckOut, CheckedOutEntries, LockPoint, Outcome, ShardBatch, TxnId, TxnMessage, Work,
 };
 use std::sync::atomic::{Ordering, fence};
 
@@ -31,7 +31,9 @@ impl Worker {
     }
 
     fn wait(&mut self, locks: LockSet, client: ClientId, waiter: Waiter) {
-        let (lock_request, grant) = self.shard.locks.request_by(locks, Owner::Unit(client));
+        // What clients are told of it comes behind what they are told of earlier ones.
+        let in_turn = self.is_observed();
+        let (lock_request, grant) = self.shard.locks.request_by_unit(locks, client, in_turn);
         self.shard.stats.lock_waits.add(1);
         self.transact.waiting.insert(lock_request, (waiter, self.time.ticks));
         // It may have been parked only because others wait outside the lines.
@@ -43,21 +45,22 @@ impl Worker {
 
     /// The lock point is reached: does this shard's share of the first stage, or, if the transaction must not run,
     /// releases the locks.
-    pub(super) fn go(&mut self, id: TxnId, may_run: bool, pieces: u32) -> Outcome {
+    pub(super) fn go(&mut self, id: TxnId, lock_point: LockPoint, pieces: u32) -> Outcome {
         let held = self.transact.held.get_mut(&id).expect("Go is sent after all locks were granted");
         held.pieces = pieces;
-        let watcher = held.watcher.take();
+        let watcher = held.watcher.take().filter(|_| lock_point != LockPoint::UsersChanged);
         let work = std::mem::replace(&mut held.work, Work::Nothing);
         let keeps_locks = held.keeps_locks;
         if let Some(client) = watcher {
             self.shard.observers.change_watch(|watch| watch.remove(client));
         }
-        if may_run {
-            self.step(id, work, keeps_locks)
-        } else {
-            self.release_participant(id);
-            Outcome::Refused
-        }
+        let outcome = match lock_point {
+            LockPoint::Run => return self.step(id, work, keeps_locks),
+            LockPoint::Refused => Outcome::Refused,
+            LockPoint::UsersChanged => Outcome::UsersChanged,
+        };
+        self.release_participant(id);
+        outcome
     }
 
     /// Does this shard's share of a stage.
@@ -273,7 +276,8 @@ impl Worker {
                     }
                 }
                 Waiter::Queue(parked) => {
-                    let ParkedQueue { home, reply_id, call, queue, watches } = *parked;
+                    let ParkedQueue { home, reply_id, call, queue, watches, user } = *parked;
+                    let queue = self.without_refused(&user, home, &call, queue);
                     let mut reply = self.pools.take_buffer();
                     self.shard.running = Some(lock_request);
                     let calls = queue.calls();

@@ -6,14 +6,14 @@
 //! find nothing and are void.
 
 use super::super::Worker;
-use super::{HeldParticipant, Waiter, WideStart, Wish};
+use super::{HeldParticipant, ParkedCommand, Waiter, WideStart, Wish};
 use crate::client::ClientId;
 use crate::command::admission::ProgramKind;
 use crate::command::table::{CommandEntry, Scope, flag};
 use crate::command::{Call, CommandError};
 use crate::protocol::{Reply, Resp};
 use crate::shard::lock::LockRequestId;
-use crate::shard::message::{Message, ParkedCommand, ReplyId};
+use crate::shard::message::{Message, ReplyId};
 use crate::shard::txn::{PartOfWide, Plan, TxnId, TxnMessage};
 use std::collections::VecDeque;
 
@@ -33,11 +33,10 @@ impl Worker {
             // It may have been granted because another one was withdrawn.
             let Some((waiter, _)) = self.transact.waiting.remove(&lock_request) else { continue };
             self.shard.locks.withdraw(lock_request, &mut self.transact.granted);
-            if self.transact.units_with_token.remove(&lock_request)
-                || self.transact.take_program_with_token(lock_request)
-            {
+            if self.transact.units_with_token.remove(&lock_request) {
                 self.return_token();
             }
+            self.give_up_token_of(lock_request);
             self.refuse_wish_of(lock_request);
             match waiter {
                 Waiter::Plan(plan) => self.cancel_plan(&plan, kind),
@@ -54,6 +53,13 @@ impl Worker {
         }
         self.refuse_wishes(kind);
         self.deliver_local();
+    }
+
+    /// A wide unit that holds the token for these locks does not start.
+    pub(in crate::worker) fn give_up_token_of(&mut self, lock_request: LockRequestId) {
+        if self.transact.take_program_with_token(lock_request) {
+            self.return_token();
+        }
     }
 
     fn is_refused_while_busy(&self, command: &ParkedCommand) -> bool {

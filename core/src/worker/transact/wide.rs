@@ -10,6 +10,7 @@ use super::super::Worker;
 use super::super::connection::StallReason;
 use super::super::program::program_name;
 use super::super::run::{Invocation, ReplyTo};
+use super::ParkedCommand;
 use super::{HeldParticipant, HomeTxn, SerialFallback, Start, Waiter, Wish};
 use crate::client::CommandQueue;
 use crate::command::Call;
@@ -23,7 +24,7 @@ use crate::shard::checkout::MovedEntry;
 use crate::shard::effects::{PieceId, Readers};
 use crate::shard::lock::programs::Grant;
 use crate::shard::lock::{KeyLock, LockRequestId, LockSet};
-use crate::shard::message::{Message, ParkedCommand, ReplyId};
+use crate::shard::message::{Message, ReplyId};
 use crate::shard::observe::CheckedOutEvent;
 use crate::shard::program_stats::{ProgramCounts, ProgramName};
 use crate::shard::slot::shard_of;
@@ -502,7 +503,8 @@ impl Worker {
         let (home, reply_id) = self.place_of_reply(command, to);
         self.stall_for_program(reply_id);
         let args = OwnedArgv::from_argv(command.args);
-        let parked = ParkedCommand { home, reply_id, call: *command.call, args };
+        let user = self.globals.acl.user_of(command.call);
+        let parked = ParkedCommand { home, reply_id, call: *command.call, args, user };
         self.shard.stats.lock_waits.add(1);
         self.ask_for_token(Wish::Program(Box::new(parked), self.time.ticks));
     }

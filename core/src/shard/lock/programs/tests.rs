@@ -106,6 +106,37 @@ fn commands_of_one_client_do_not_overtake_one_that_waits_for_a_program() {
 }
 
 #[test]
+fn a_unit_in_turn_waits_for_the_earlier_ones_of_its_client_and_others_do_not() {
+    let mut table = LockTable::default();
+    let (holder, _) = table.request_by(exclusive(&[1]), Owner::Plan);
+    assert!(!table.awaits_unit_of(3));
+    let (first, grant) = table.request_by_unit(exclusive(&[1]), 3, true);
+    assert_eq!(grant, Grant::Later);
+    assert!(table.awaits_unit_of(3) && !table.awaits_unit_of(4));
+    let (second, grant) = table.request_by_unit(exclusive(&[2]), 3, true);
+    assert_eq!(grant, Grant::Later, "its key is free");
+    let (other, grant) = table.request_by_unit(exclusive(&[3]), 4, true);
+    assert_eq!(grant, Grant::Now);
+    release(&mut table, other);
+    assert_eq!(release(&mut table, holder), vec![first]);
+    assert_eq!(release(&mut table, first), vec![second]);
+    release(&mut table, second);
+
+    let (holder, _) = table.request_by(exclusive(&[1]), Owner::Plan);
+    let (first, _) = table.request_by_unit(exclusive(&[1]), 3, false);
+    let (second, grant) = table.request_by_unit(exclusive(&[2]), 3, false);
+    assert_eq!(grant, Grant::Now);
+    let (third, grant) = table.request_by_unit(exclusive(&[4]), 3, true);
+    assert_eq!(grant, Grant::Later);
+    release(&mut table, second);
+    assert_eq!(mark(&mut table, holder), vec![], "the third one has followed the first one outside");
+    assert_eq!(release(&mut table, holder), vec![first]);
+    assert_eq!(release(&mut table, first), vec![third]);
+    release(&mut table, third);
+    assert!(table.is_empty());
+}
+
+#[test]
 fn the_token_goes_before_what_is_not_granted_in_whole() {
     let mut table = LockTable::default();
     let (holder, _) = table.request_by(exclusive(&[1]), Owner::Plan);

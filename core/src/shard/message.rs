@@ -3,7 +3,7 @@
 use crate::call::Call;
 use crate::call::queue::{KEPT_BYTES_MAX, Queue};
 use crate::call::{ClientId, CommandId, RefusedCall};
-use crate::protocol::{ArgRange, Argv, OwnedArgv};
+use crate::protocol::{ArgRange, Argv};
 use crate::pubsub::Delivery;
 use crate::shard::blocking::WaitMessage;
 use crate::shard::effects::EffectBatch;
@@ -363,6 +363,7 @@ pub struct NewConnection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::OwnedArgv;
 
     #[test]
     fn arguments_arrive_whole_however_they_lay_in_the_request() {

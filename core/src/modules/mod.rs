@@ -29,7 +29,7 @@
 //! # What happens later
 //!
 //! A command may [block its client](blocked): its program ends, and another one replies later. On one shard nothing is done for
-//! clients while a program of a module has yielded, or a thread has the lock, as in Redis: see
+//! clients while a program of a module has yielded, as in Redis: see
 //! [`suspend_before_clients`](crate::worker::program::ProgramCtx). [Threads] of a module use the
 //! server through a program of theirs, while they have the lock. [Timers], ready descriptors and [events] of keys have a program started, too,
 //! that calls the module. All these are [tasks](crate::worker::program::Task): wide programs that no client has called.

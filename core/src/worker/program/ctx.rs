@@ -400,7 +400,7 @@ impl<'a> ProgramCtx<'a> {
 
     /// Suspends the program. On a server of one shard it has locked all keys, and, as in Redis, nothing at all is done for clients
     /// before it goes on, unless it is over busy-reply-threshold: modules may rely on that.
-    pub(super) fn suspend_before_clients(&mut self) {
+    fn suspend_before_clients(&mut self) {
         let worker = self.lent.worker();
         let frame = worker.programs.running();
         let is_before = frame.kind == ProgramKind::Module && frame.busy_as.is_none();

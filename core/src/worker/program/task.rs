@@ -152,7 +152,7 @@ impl ProgramCtx<'_> {
         worker.read_program_clock();
         let began_ticks = worker.time.ticks;
         worker.programs.running().waits_outside = Some(ticket);
-        self.suspend_before_clients();
+        self.suspend();
         let worker = self.lent.worker();
         let nanos = worker.time.nanos_since(began_ticks);
         let frame = worker.programs.running();

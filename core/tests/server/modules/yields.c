@@ -130,34 +130,7 @@ static int quiet(Ctx *ctx, String **argv, int argc) {
     return ReplyWithSimpleString(ctx, "OK");
 }
 
-/* YIELD.LOCK ms: a thread has the lock for so long. */
-static void *have_lock(void *data) {
-    Job *job = data;
-    Ctx *ctx = GetThreadSafeContext(job->client);
-    ThreadSafeContextLock(ctx);
-    is_quiet = 1;
-    usleep((useconds_t)atoi(job->key) * 1000);
-    is_quiet = 0;
-    ThreadSafeContextUnlock(ctx);
-    ReplyWithSimpleString(ctx, "OK");
-    FreeThreadSafeContext(ctx);
-    UnblockClient(job->client, NULL);
-    free(job);
-    return NULL;
-}
-
-static int lock(Ctx *ctx, String **argv, int argc) {
-    (void)argc;
-    Job *job = calloc(1, sizeof *job);
-    strncpy(job->key, StringPtrLen(argv[1], NULL), sizeof job->key - 1);
-    job->client = BlockClient(ctx, NULL, NULL, NULL, 0);
-    pthread_t thread;
-    pthread_create(&thread, NULL, have_lock, job);
-    pthread_detach(thread);
-    return 0;
-}
-
-/* INFO says whether YIELD.QUIET or the thread of YIELD.LOCK is at work. */
+/* INFO says whether YIELD.QUIET is at work. */
 static void tell_info(Info *info, int for_crash) {
     (void)for_crash;
     InfoAddSection(info, "");
@@ -226,7 +199,6 @@ int RedisModule_OnLoad(Ctx *ctx, String **argv, int argc) {
     if (CreateCommand(ctx, "yield.hold", hold_here, "write", 1, 1, 1) != 0) return 1;
     if (CreateCommand(ctx, "yield.thread", hold_on_thread, "write", 1, 1, 1) != 0) return 1;
     if (CreateCommand(ctx, "yield.quiet", quiet, "readonly", 0, 0, 0) != 0) return 1;
-    if (CreateCommand(ctx, "yield.lock", lock, "readonly", 0, 0, 0) != 0) return 1;
     if (RegisterInfoFunc(ctx, tell_info) != 0) return 1;
     if (CreateCommand(ctx, "yield.value", set_value, "write", 1, 1, 1) != 0) return 1;
     if (CreateCommand(ctx, "yield.call", call, "write", 0, 0, 0) != 0) return 1;

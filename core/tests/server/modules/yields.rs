@@ -67,21 +67,19 @@ fn nobody_is_refused_while_a_module_yields_but_not_for_clients() {
     }
 }
 
-/// Modules may rely on that: what yields but not for clients, and a thread with the lock, have the server for themselves. Where
+/// Modules may rely on that: what yields but not for clients has the server for itself. Where
 /// there are several shards, whoever needs none of their keys is served.
 #[test]
-fn on_one_shard_nothing_is_done_for_clients_while_a_module_is_at_work() {
+fn on_one_shard_nothing_is_done_for_clients_while_a_command_yields() {
     for setup in SETUPS.into_iter().filter(|setup| setup.shards == 1) {
         let server = start(setup, "alone");
         let (mut working, mut client) = (server.connect(), server.connect());
-        for command in ["YIELD.QUIET", "YIELD.LOCK"] {
-            for _ in 0..10 {
-                request(&mut working, &[command, "20"]);
-                for _ in 0..50 {
-                    assert_eq!(client.info("yields", "yields_quiet"), "0", "{command}");
-                }
-                assert_eq!(reply(&mut working), "+OK\r\n");
+        for _ in 0..10 {
+            request(&mut working, &["YIELD.QUIET", "20"]);
+            for _ in 0..50 {
+                assert_eq!(client.info("yields", "yields_quiet"), "0");
             }
+            assert_eq!(reply(&mut working), "+OK\r\n");
         }
     }
 }

@@ -125,7 +125,7 @@ fn lay_out(suite: &Suite, server: &Path, dir: &Path) -> Result<()> {
     copy_tree(&suite.root.join("tests"), &dir.join("tests")).map_err(Trouble::doing(laying_out()))?;
     fs::create_dir_all(dir.join("tests/tmp")).map_err(Trouble::doing(laying_out()))?;
 
-    // Links, not copies: users start the server through a link of this name, too.
+    // Links, not copies: users start the server through links of these names, too.
     let mut links: Vec<(&str, PathBuf)> = OURS.map(|name| (name, server.to_owned())).to_vec();
     for helper in HELPERS {
         links.push((helper, suite.helper(helper)?));

@@ -75,7 +75,7 @@ fn main() -> ExitCode {
 fn own_tests(_: &Arguments) -> Result<Sum> {
     let place = Place::of_this_program()?;
     suite::install_build_needs()?;
-    // Its programs, and a header.
+    // The workspace's tests need its programs, and its header for modules.
     Suite::get(&place.cache())?;
     suite::install_tested_modules();
     workspace_tests(&place.workspace, &place.target_dir, TEST_PROFILE)

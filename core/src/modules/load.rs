@@ -1,12 +1,12 @@
 //! Loading and unloading modules.
 
 use super::command::ModuleCommand;
-use super::context::{Access, Context, run_with};
+use super::context::{Access, Context, in_turn, run_with};
 use super::module::{Module, loaded_name};
 use super::run::forget_finders;
 use super::server::forget_types;
 use super::string::Arguments;
-use super::{events, filters, guarded, settings, timers, turn, users};
+use super::{events, filters, guarded, settings, timers, users};
 use crate::command::table::{Command, CommandTable};
 use crate::config::Config;
 use crate::runtime::{files, log};
@@ -232,7 +232,7 @@ pub(super) fn unload(program: &mut ProgramCtx<'_>, name: &[u8]) -> Result<&'stat
             .map(|symbol| *symbol)
     };
     // Of a module that sees one callback at a time this is the last one.
-    let mut part = || {
+    let part = || {
         let agrees = on_unload.is_none_or(|on_unload| {
             let mut ctx = Context::new(module, Access::Program(NonNull::from(&mut *program).cast()));
             // SAFETY: it is a function of the module, and the context lasts until it returns.
@@ -245,8 +245,7 @@ pub(super) fn unload(program: &mut ProgramCtx<'_>, name: &[u8]) -> Result<&'stat
         }
         agrees
     };
-    let is_gone = if module.is_shard_safe() { part() } else { turn::take(part) };
-    if !is_gone {
+    if !in_turn(module, "OnUnload", part) {
         let name = String::from_utf8_lossy(name);
         log::notice(format_args!("Module {name} OnUnload failed.  Unload canceled."));
         return Err(NotUnloaded::Refused);

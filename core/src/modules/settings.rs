@@ -183,7 +183,7 @@ impl Setting {
             }
             _ => REDISMODULE_OK,
         });
-        outcome(status.unwrap_or(REDISMODULE_OK), error)
+        outcome(status.unwrap_or(REDISMODULE_ERR), error)
     }
 
     /// Has the module do what follows from the new value.
@@ -199,7 +199,7 @@ impl Setting {
             apply(ctx, self.data.0, &raw mut error)
         });
         ctx.finish();
-        outcome(status.unwrap_or(REDISMODULE_OK), error)
+        outcome(status.unwrap_or(REDISMODULE_ERR), error)
     }
 
     /// Reads a value as it is typed.

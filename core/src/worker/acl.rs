@@ -582,38 +582,43 @@ impl Worker {
     ) -> Option<CommandError> {
         let now = self.restricted_after_wait(user, call)?;
         let called = entry.stands_for.map_or(entry, |id| self.table.entry(id));
-        // What the server has put in the place of a request has its rights.
-        if called.row.is_hidden {
-            return None;
-        }
-        let denied = match self.check_rights_of(&now, called, args).err()? {
-            Refusal::Denied(denied) => denied,
-            Refusal::Error(error) => return Some(error),
-            Refusal::Paused | Refusal::Subscribed => unreachable!("rights do not depend on the rest"),
-        };
-        self.note_denied_after_wait(user, call, home, called, args, denied, AclContext::TopLevel);
-        Some(denied.error(&called.full_name))
+        self.judge_after_wait(user, &now, call, home, called, args, AclContext::TopLevel)
     }
 
     /// The user by whose rights a command that has waited is judged, if it may not do everything.
-    fn restricted_after_wait(&self, user: &User, call: &Call) -> Option<Arc<User>> {
+    pub(super) fn restricted_after_wait(&self, user: &User, call: &Call) -> Option<Arc<User>> {
         // What the server itself repeats is not judged.
         if call.client == 0 { None } else { self.globals.acl.restricted_now(user) }
     }
 
+    /// The same of a command of an EXEC, if `context` says that it is one. `user`: as it was when the wait began, `now`: what has
+    /// become of it.
     #[allow(clippy::too_many_arguments, reason = "the caller has found out all of it")]
-    fn note_denied_after_wait(
+    pub(super) fn judge_after_wait(
         &mut self,
         user: &User,
+        now: &User,
         call: &Call,
         home: usize,
         entry: &CommandEntry,
         args: Argv<'_>,
-        denied: Denied,
         context: AclContext,
-    ) {
+    ) -> Option<CommandError> {
+        // What the server has put in the place of a request has its rights.
+        if entry.row.is_hidden {
+            return None;
+        }
+        let denied = match self.check_rights_of(now, entry, args).err()? {
+            Refusal::Denied(denied) => denied,
+            Refusal::Error(error) => return Some(error),
+            Refusal::Paused | Refusal::Subscribed => unreachable!("rights do not depend on the rest"),
+        };
         let (what, object, user) = (denied.what, object_of(entry, args, denied), user.name.clone());
         self.note_refused(home, RefusedCall { client: call.client, context, user, what, object });
+        Some(match context {
+            AclContext::Multi => denied_in_exec(denied),
+            AclContext::TopLevel | AclContext::Lua | AclContext::Module => denied.error(&entry.full_name),
+        })
     }
 
     /// An EXEC has waited for locks: replaces those of its commands by their errors that are not allowed any more.
@@ -622,7 +627,7 @@ impl Worker {
         let mut new = Queue::default();
         for (queued, args) in queue.iter() {
             let entry = self.table.entry(queued.call.command);
-            match self.refusal_in_exec_after_wait(&now, exec, home, entry, args) {
+            match self.judge_after_wait(user, &now, exec, home, entry, args, AclContext::Multi) {
                 None => new.push_args(queued.call, queued.place, args),
                 Some(error) => {
                     let (call, args) = self.call_refused(&queued.call, &error);
@@ -644,36 +649,14 @@ impl Worker {
         let mut errors = Vec::new();
         for (call, args) in old.queue.calls() {
             let entry = self.table.entry(call.command);
-            errors.push(self.refusal_in_exec_after_wait(&now, exec, self.shard.index, entry, args));
+            let home = self.shard.index;
+            errors.push(self.judge_after_wait(user, &now, exec, home, entry, args, AclContext::Multi));
             // Those behind it are judged when it has run.
             if may_change_rights(entry) {
                 break;
             }
         }
         if errors.iter().all(Option::is_none) { old } else { self.with_errors(old, errors) }
-    }
-
-    /// A queued command has waited for locks. Whether its client's user may not call it any more: records that, and returns the
-    /// error.
-    pub(super) fn refusal_in_exec_after_wait(
-        &mut self,
-        user: &User,
-        exec: &Call,
-        home: usize,
-        entry: &CommandEntry,
-        args: Argv<'_>,
-    ) -> Option<CommandError> {
-        let now = self.restricted_after_wait(user, exec)?;
-        // A hidden one was replaced before.
-        let refusal = if entry.row.is_hidden { None } else { self.check_rights_of(&now, entry, args).err() };
-        match refusal? {
-            Refusal::Denied(denied) => {
-                self.note_denied_after_wait(user, exec, home, entry, args, denied, AclContext::Multi);
-                Some(denied_in_exec(denied))
-            }
-            Refusal::Error(error) => Some(error),
-            Refusal::Paused | Refusal::Subscribed => unreachable!("rights do not depend on the rest"),
-        }
     }
 
     /// What takes the place of a queued command that is not allowed any more.

@@ -335,8 +335,8 @@ impl Worker {
         error: &CommandError,
     ) {
         self.give_up_token_of(lock_request);
-        self.count_refused(entry, error);
-        self.answer(home, reply_id, &[b"-", error.as_bytes(), b"\r\n"].concat());
+        let reply = self.refused_reply(entry, error);
+        self.answer(home, reply_id, &reply);
     }
 
     /// Runs a command that has waited for its locks. Returns whether these are to be released.

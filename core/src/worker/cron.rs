@@ -6,7 +6,6 @@ use crate::shard::stats::ShardStats;
 use crate::worker::latency::event;
 use crate::worker::snapshot::SNAPSHOT_SHARD;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 /// A worker with nothing to do still takes a turn this often.
 pub const TURN_INTERVAL_MS_MAX: i64 = 100;
@@ -289,9 +288,8 @@ impl Worker {
     /// Sleeps until the time that DEBUG SLEEP has set for all shards.
     pub(super) fn wait_out_stall(&mut self) {
         // Not by the shard's clock, which stands still while an append-only file is loaded.
-        let left_ms = self.globals.stall_until_ms.load(Ordering::Relaxed) - self.time.clock.wall_ms();
-        if left_ms > 0 {
-            self.time.clock.sleep(Duration::from_millis(left_ms as u64));
+        if let Some(left) = self.globals.stall_left(self.time.clock.wall_ms()) {
+            self.time.clock.sleep(left);
             self.shard.set_now(self.time.clock.wall_ms());
             self.time.ticks = self.time.clock.ticks();
         }
@@ -374,6 +372,7 @@ mod tests {
     use crate::shard::event::Event;
     use crate::types::{NewValue, hash_key};
     use crate::worker::tests::worker_alone;
+    use std::time::Duration;
 
     #[test]
     fn the_room_for_replies_follows_their_length() {

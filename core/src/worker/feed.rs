@@ -152,10 +152,7 @@ impl Worker {
                 if let Some(connection) = self.connections[at].as_deref_mut() {
                     connection.joins_requests = is_joined;
                 }
-                // What a master has sent is counted where it came in, and what is in a file has come over no network.
-                let input_bytes = self.shard.stats.input_bytes.get();
                 self.take_input(at, &bytes);
-                self.shard.stats.input_bytes.set(input_bytes);
                 if let Some(open) = self.feed.as_mut().filter(|_| is_stream) {
                     open.run = Some(bytes);
                 }

@@ -32,6 +32,7 @@ use crate::worker::{Closing, StreamGlobals};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// The process' shared state. Lives as long as the process.
 pub struct Globals {
@@ -97,7 +98,7 @@ pub struct Globals {
     /// Allocated by threads other than the shards'.
     other_memory_bytes: AtomicI64,
     /// All shards sleep until then (DEBUG SLEEP); unix time in milliseconds.
-    pub stall_until_ms: AtomicI64,
+    stall_until_ms: AtomicI64,
     /// Scripts may call commands that they must not call otherwise (DEBUG SET-DISABLE-DENY-SCRIPTS).
     pub scripts_are_trusted: AtomicBool,
     /// DEBUG PAUSE-CRON.
@@ -347,6 +348,12 @@ impl Globals {
     pub fn stall(&self, until_ms: i64) {
         self.stall_until_ms.store(until_ms, Ordering::Relaxed);
         self.config_version.fetch_add(1, Ordering::Release);
+    }
+
+    /// How long they sleep still.
+    pub fn stall_left(&self, now_ms: i64) -> Option<Duration> {
+        let left_ms = self.stall_until_ms.load(Ordering::Relaxed) - now_ms;
+        u64::try_from(left_ms).ok().filter(|&left_ms| left_ms > 0).map(Duration::from_millis)
     }
 
     pub fn is_cron_paused(&self) -> bool {

@@ -47,7 +47,10 @@ impl Worker {
         if let Some(meter) = &mut connection.wait_meter {
             meter.begin(self.time.ticks);
         }
-        self.shard.stats.input_bytes.add(bytes.len() as u64);
+        // What a master has sent is counted where it came in, and what is in a file has come over no network.
+        if !connection.client.is_server {
+            self.shard.stats.input_bytes.add(bytes.len() as u64);
+        }
         self.shard.stats.reads_processed.add(1);
         let direct =
             !connection.close_after_reply && connection.stall.is_none() && connection.query.is_empty();

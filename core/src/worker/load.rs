@@ -556,7 +556,7 @@ impl AuxAfterKeys {
 /// # Errors
 /// Those of reading it.
 fn build_here(record: &Record<'_>, key: &[u8], types: &ModuleTypes) -> Result<Option<OwnedValue>, LoadError> {
-    if record.module_type(types).is_none_or(|of| of.is_concurrent()) {
+    if record.module_type(types)?.is_none_or(|of| of.is_concurrent()) {
         return Ok(None);
     }
     // The shard says that there is no such database.
@@ -656,7 +656,7 @@ pub fn check_known(source: &mut dyn Read, globals: &Globals) -> Result<(), LoadE
     let (types, db_count) = (&globals.module_types, config.databases as usize);
     for_each_item(source, &mut FileReader::new(config.rdbchecksum), |item, _| match item {
         Item::Record(record) if record.db >= db_count as u64 => Err(LoadError::NoSuchDb { db_count }),
-        Item::Record(record) => Ok(record.check_type(types)?),
+        Item::Record(record) => Ok(record.module_type(types).map(drop)?),
         Item::ModuleAux(aux) => Ok(aux_type(&aux, types).map(drop)?),
         Item::Library { .. }
         | Item::Aux { .. }

@@ -83,28 +83,17 @@ impl<'w> Record<'w> {
         (self.kind == ValueKind::String).then(|| plain_string(&mut reader)).flatten()
     }
 
-    /// The type of a module's value, if there is one of it.
-    pub fn module_type(&self, types: &ModuleTypes) -> Option<&'static dyn ModuleType> {
-        if self.kind != ValueKind::Module2 {
-            return None;
-        }
-        let id = Reader::new(self.value, self.offset).length().ok()?;
-        types.find(ModuleTypeId(id))
-    }
-
-    /// Whether the type of the value is known here.
+    /// The type of a module's value; `None`: the value is no module's.
     ///
     /// # Errors
-    /// It is one of a module that is not loaded.
-    pub fn check_type(&self, types: &ModuleTypes) -> ReadResult<()> {
+    /// It is of a module that is not loaded.
+    pub fn module_type(&self, types: &ModuleTypes) -> ReadResult<Option<&'static dyn ModuleType>> {
         if self.kind != ValueKind::Module2 {
-            return Ok(());
+            return Ok(None);
         }
         let id = ModuleTypeId(Reader::new(self.value, self.offset).length()?);
-        match types.find(id) {
-            Some(_) => Ok(()),
-            None => Err(ReadError::NoModule { name: id.name(), data: ModuleData::Value }),
-        }
+        let of = types.find(id).ok_or(ReadError::NoModule { name: id.name(), data: ModuleData::Value })?;
+        Ok(Some(of))
     }
 
     /// # Errors

@@ -406,9 +406,8 @@ impl LinkThread {
 
     /// Sleeps until the time that DEBUG SLEEP has set: nothing of the server happens meanwhile.
     fn wait_out_stall(&self) {
-        let left_ms = self.globals.stall_until_ms.load(Ordering::Relaxed) - self.clock.wall_ms();
-        if left_ms > 0 {
-            self.clock.sleep(Duration::from_millis(left_ms as u64));
+        if let Some(left) = self.globals.stall_left(self.clock.wall_ms()) {
+            self.clock.sleep(left);
         }
     }
 

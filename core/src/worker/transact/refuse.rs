@@ -195,9 +195,6 @@ impl Worker {
             let reason = "EXECABORT Transaction discarded because of: ";
             error = CommandError::quoting(reason, error.as_bytes(), "");
         }
-        let called = entry.stands_for.unwrap_or(entry.id);
-        self.shard.stats.command(called).rejected.add(1);
-        self.shard.stats.error(error.code());
-        [b"-", error.as_bytes(), b"\r\n"].concat()
+        self.refused_reply(entry, &error)
     }
 }

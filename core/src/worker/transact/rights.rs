@@ -1,14 +1,15 @@
 //! Transactions over several shards whose locks are granted when the users are others than those by which they were judged. Which
 //! shard grants the last lock does not know all that is to run, so nothing runs anywhere: home judges the transaction again, and
-//! starts it anew. What its client watches it goes on watching.
+//! starts it anew. What its client watches it goes on watching. And the reply to whatever is refused after a wait.
 
 use super::super::Worker;
 use super::{HomeTxn, SerialFallback, Start};
 use crate::acl::User;
+use crate::call::AclContext;
 use crate::command::placement::Need;
 use crate::command::table::CommandEntry;
 use crate::command::{Call, CommandError};
-use crate::protocol::{OwnedArgv, Reply};
+use crate::protocol::{OwnedArgv, Reply, Resp};
 use crate::shard::message::ReplyId;
 use crate::shard::txn::{LockPoint, PartOfWide, Plan, TxnId};
 use std::sync::Arc;
@@ -81,11 +82,9 @@ impl Worker {
         } else {
             let queued = self.table.entry(multi.queue.commands()[0].call.command);
             if let Some(error) = self.refusal_after_wait(&user, &call, home, queued, multi.queue.args(0)) {
-                self.count_refused(queued, &error);
+                let mut reply = self.refused_reply(queued, &error);
                 self.unwatch(call.client, &watching);
                 self.give_command_queue(multi);
-                let mut reply = self.pools.take_buffer();
-                Reply::new(&mut reply, call.resp).error(error.as_bytes());
                 match behind {
                     None => self.fulfil(reply_id, &reply),
                     Some(mut behind) => {
@@ -93,7 +92,6 @@ impl Worker {
                         self.run_serially(reply_id, behind);
                     }
                 }
-                self.pools.give_buffer(reply);
                 return;
             }
             multi
@@ -120,8 +118,7 @@ impl Worker {
             let (user, home) = (self.user_at_home(reply_id, &call), self.shard.index);
             let (entry, args) = (self.table.entry(call.command), behind.multi.queue.args(behind.next));
             let Some(error) = self.refusal_after_wait(&user, &call, home, entry, args) else { return };
-            self.count_refused(entry, &error);
-            Reply::new(&mut behind.reply, call.resp).error(error.as_bytes());
+            behind.reply.append(&mut self.refused_reply(entry, &error));
             behind.next += 1;
         }
     }
@@ -136,12 +133,17 @@ impl Worker {
         let call = behind.multi.queue.commands()[at].call;
         let user = self.user_at_home(reply_id, &call);
         let entry = self.table.entry(call.command);
-        self.refusal_in_exec_after_wait(&user, &call, self.shard.index, entry, behind.multi.queue.args(at))
+        let now = self.restricted_after_wait(&user, &call)?;
+        let (home, args) = (self.shard.index, behind.multi.queue.args(at));
+        self.judge_after_wait(&user, &now, &call, home, entry, args, AclContext::Multi)
     }
 
-    /// A command that has waited for its locks is refused.
-    pub(in crate::worker) fn count_refused(&self, entry: &CommandEntry, error: &CommandError) {
+    /// The reply to a command that is refused after it has waited, which is counted.
+    pub(in crate::worker) fn refused_reply(&self, entry: &CommandEntry, error: &CommandError) -> Vec<u8> {
         self.shard.stats.command(entry.stands_for.unwrap_or(entry.id)).rejected.add(1);
         self.shard.stats.error(error.code());
+        let mut reply = Vec::new();
+        Reply::new(&mut reply, Resp::V2).error(error.as_bytes());
+        reply
     }
 }
